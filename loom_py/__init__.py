@@ -1,0 +1,1 @@
+"""loom_py: the agent library you can put on call."""

@@ -1,0 +1,405 @@
+"""The nouns of a conversation: messages, tool calls, usage and responses.
+
+Everything here is an immutable slotted dataclass with a lossless JSON form::
+
+    message = Message.user("Which product lost the most money?")
+    assert Message.from_json(message.to_json()) == message
+
+The classes know nothing of any provider's wire format; each provider maps them
+to its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal, Self, TypeAlias
+
+__all__ = [
+    "ContentPart",
+    "ImagePart",
+    "JSONForm",
+    "JSONObject",
+    "Message",
+    "Response",
+    "Role",
+    "TextPart",
+    "TokenUsage",
+    "ToolCall",
+    "ToolResult",
+    "ToolSpec",
+]
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+ROLES: frozenset[str] = frozenset({"system", "user", "assistant", "tool"})
+
+JSONObject: TypeAlias = dict[str, Any]
+
+
+class JSONForm:
+    """The JSON text forms of a class that has ``to_dict`` and ``from_dict``."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> JSONObject:
+        """A JSON-compatible ``dict`` that `from_dict` turns back into an equal object."""
+        raise TypeError(f"{type(self).__name__} has no JSON form")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The object that `to_dict` wrote."""
+        raise TypeError(f"{cls.__name__} has no JSON form")
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The object that `to_json` wrote. Raises `json.JSONDecodeError` on other text."""
+        return cls.from_dict(json.loads(text))
+
+
+# ── content ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart(JSONForm):
+    """A piece of text inside a message with several parts."""
+
+    text: str
+
+    def to_dict(self) -> JSONObject:
+        return {"type": "text", "text": self.text}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["text"])
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart(JSONForm):
+    """An image inside a message, by ``url`` or as ``data`` (bytes) with its ``media_type``.
+
+    ``detail`` is ``"auto"``, ``"low"`` or ``"high"``: how closely a vision model should look.
+    Raises `ValueError` unless exactly one of ``url`` and ``data`` is given.
+    """
+
+    url: str | None = None
+    data: bytes | None = field(default=None, repr=False)
+    media_type: str = "image/png"
+    detail: Literal["auto", "low", "high"] = "auto"
+
+    def __post_init__(self) -> None:
+        if (self.url is None) == (self.data is None):
+            raise ValueError("an image part takes exactly one of url= and data=")
+
+    @property
+    def source(self) -> str:
+        """The URL of the image; for ``data`` a ``data:`` URL in base64."""
+        if self.url is not None:
+            return self.url
+        encoded = base64.b64encode(self.data or b"").decode("ascii")
+        return f"data:{self.media_type};base64,{encoded}"
+
+    def to_dict(self) -> JSONObject:
+        data: JSONObject = {"type": "image", "media_type": self.media_type, "detail": self.detail}
+        if self.url is not None:
+            data["url"] = self.url
+        else:
+            data["data"] = base64.b64encode(self.data or b"").decode("ascii")
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        encoded = data.get("data")
+        return cls(
+            url=data.get("url"),
+            data=None if encoded is None else base64.b64decode(encoded),
+            media_type=data["media_type"],
+            detail=data["detail"],
+        )
+
+
+ContentPart: TypeAlias = TextPart | ImagePart
+
+
+def _part_from_dict(data: Mapping[str, Any]) -> ContentPart:
+    return TextPart.from_dict(data) if data["type"] == "text" else ImagePart.from_dict(data)
+
+
+# ── tools ────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What a model is told of a tool: its name, what it is for, and its arguments.
+
+    ``parameters`` is the JSON schema of the arguments, an object schema.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall(JSONForm):
+    """A model's request to run a tool.
+
+    ``arguments`` are the parsed arguments. ``arguments_json`` is the model's own text, kept so
+    that a history is sent back byte for byte. Where that text was not a JSON object,
+    ``arguments`` is empty and ``error`` says why; such a call is never run.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments_json: str = ""
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.arguments_json and self.error is None:
+            object.__setattr__(self, "arguments_json", json.dumps(self.arguments, ensure_ascii=False))
+
+    @classmethod
+    def parse(cls, id: str, name: str, text: str | None) -> Self:
+        """The call a model asked for with ``text`` as its arguments.
+
+        No text (or only white space) means no arguments.
+        """
+        if text is None or not text.strip():
+            return cls(id, name, {}, "{}")
+        try:
+            arguments = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            return cls(id, name, {}, text, f"the arguments are not valid JSON: {exc}")
+        if not isinstance(arguments, dict):
+            kind = type(arguments).__name__
+            return cls(id, name, {}, text, f"the arguments must be a JSON object, not {kind}")
+        return cls(id, name, arguments, text)
+
+    def to_dict(self) -> JSONObject:
+        data: JSONObject = {"id": self.id, "name": self.name, "arguments_json": self.arguments_json}
+        if self.error is None:
+            data["arguments"] = self.arguments
+        else:
+            data["error"] = self.error
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            data["id"], data["name"], data.get("arguments", {}), data["arguments_json"], data.get("error")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult(JSONForm):
+    """What came of one tool call.
+
+    ``content`` is the text the model reads. For a failure ``is_error`` is true and
+    ``error_code`` one of ``invalid_arguments``, ``unknown_tool``, ``tool_error``,
+    ``tool_timeout``, ``tool_unavailable`` or ``limit_reached``. ``duration_ms`` is the time the
+    tool ran, in milliseconds (0 where it did not run).
+    """
+
+    call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+    error_code: str | None = None
+    duration_ms: float = 0.0
+
+    def to_dict(self) -> JSONObject:
+        return {
+            "call_id": self.call_id,
+            "name": self.name,
+            "content": self.content,
+            "is_error": self.is_error,
+            "error_code": self.error_code,
+            "duration_ms": self.duration_ms,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**data)
+
+
+# ── messages ─────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Message(JSONForm):
+    """One message of a conversation; made with `system`, `user`, `assistant` or `tool`.
+
+    ``content`` is text or a tuple of parts. ``tool_calls`` belong to the assistant;
+    ``tool_call_id`` says which call a tool message answers, and ``name`` which tool it was.
+    Raises `ValueError` for an unknown role.
+    """
+
+    role: Role
+    content: str | tuple[ContentPart, ...] = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"unknown role {self.role!r}: use system, user, assistant or tool")
+        if not isinstance(self.content, (str, tuple)):
+            object.__setattr__(self, "content", tuple(self.content))
+
+    @classmethod
+    def system(cls, content: str) -> Self:
+        """Instructions that stand above the conversation."""
+        return cls("system", content)
+
+    @classmethod
+    def user(cls, content: str | Iterable[ContentPart]) -> Self:
+        """What the user says: text, or parts such as text and images."""
+        return cls("user", content if isinstance(content, str) else tuple(content))
+
+    @classmethod
+    def assistant(cls, content: str = "", tool_calls: Iterable[ToolCall] = ()) -> Self:
+        """What the model said, with the tools it asked for."""
+        return cls("assistant", content, tuple(tool_calls))
+
+    @classmethod
+    def tool(cls, content: str, tool_call_id: str, name: str | None = None) -> Self:
+        """The result of the tool call ``tool_call_id``."""
+        return cls("tool", content, (), tool_call_id, name)
+
+    @property
+    def text(self) -> str:
+        """The text of the message; of several parts, the text parts joined."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    def to_dict(self) -> JSONObject:
+        content: Any = self.content
+        if not isinstance(content, str):
+            content = [part.to_dict() for part in content]
+        data: JSONObject = {"role": self.role, "content": content}
+        if self.tool_calls:
+            data["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            data["tool_call_id"] = self.tool_call_id
+        if self.name is not None:
+            data["name"] = self.name
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        content = data.get("content", "")
+        if not isinstance(content, str):
+            content = tuple(_part_from_dict(part) for part in content)
+        return cls(
+            data["role"],
+            content,
+            tuple(ToolCall.from_dict(call) for call in data.get("tool_calls", ())),
+            data.get("tool_call_id"),
+            data.get("name"),
+        )
+
+
+# ── usage and response ───────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage(JSONForm):
+    """Tokens spent; usages add up with ``+``.
+
+    ``cached_input`` and ``cache_writes`` are parts of ``input``; ``reasoning`` is a part of
+    ``output``. None of the three is ever added on top.
+    """
+
+    input: int = 0
+    output: int = 0
+    cached_input: int = 0
+    cache_writes: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        """``input`` + ``output``."""
+        return self.input + self.output
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        return TokenUsage(
+            self.input + other.input,
+            self.output + other.output,
+            self.cached_input + other.cached_input,
+            self.cache_writes + other.cache_writes,
+            self.reasoning + other.reasoning,
+        )
+
+    def to_dict(self) -> JSONObject:
+        return {
+            "input": self.input,
+            "output": self.output,
+            "cached_input": self.cached_input,
+            "cache_writes": self.cache_writes,
+            "reasoning": self.reasoning,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Response(JSONForm):
+    """A model's reply, or an agent's answer.
+
+    From a provider it is one reply. From an agent it is the whole chat: ``message`` is the final
+    answer, ``tokens_used`` and ``cost_usd`` are sums over every model call, and ``tool_calls`` and
+    ``tool_results`` list, in order, every call that was made and what came of it.
+
+    ``cost_usd`` is ``None`` when the price of a model is not known: never a guess, never 0.
+    ``finish_reason`` is the provider's own word: ``stop``, ``length``, ``tool_calls``, …
+    ``metadata`` is JSON-compatible: request id, deployment, latency and the like.
+    """
+
+    message: str
+    tokens_used: TokenUsage = TokenUsage()
+    cost_usd: Decimal | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    model: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    tool_results: tuple[ToolResult, ...] = ()
+
+    def to_message(self) -> Message:
+        """The reply as the assistant message that goes into the history."""
+        return Message.assistant(self.message, self.tool_calls)
+
+    def to_dict(self) -> JSONObject:
+        return {
+            "message": self.message,
+            "tokens_used": self.tokens_used.to_dict(),
+            "cost_usd": None if self.cost_usd is None else str(self.cost_usd),
+            "tool_calls": [call.to_dict() for call in self.tool_calls],
+            "finish_reason": self.finish_reason,
+            "model": self.model,
+            "metadata": self.metadata,
+            "tool_results": [result.to_dict() for result in self.tool_results],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        cost = data["cost_usd"]
+        return cls(
+            message=data["message"],
+            tokens_used=TokenUsage.from_dict(data["tokens_used"]),
+            cost_usd=None if cost is None else Decimal(cost),
+            tool_calls=tuple(ToolCall.from_dict(call) for call in data["tool_calls"]),
+            finish_reason=data["finish_reason"],
+            model=data["model"],
+            metadata=data["metadata"],
+            tool_results=tuple(ToolResult.from_dict(result) for result in data["tool_results"]),
+        )

@@ -1,0 +1,58 @@
+"""The settings of one model call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ChatOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """Settings of one model call; ``None`` leaves a setting to the provider.
+
+    ``temperature`` 0.0 to 2.0; ``max_tokens`` the most tokens the reply may have; ``timeout`` in
+    seconds; ``tool_choice`` is ``"auto"``, ``"none"``, ``"required"`` or the name of a tool.
+    ``extra_headers`` and ``extra_body`` are added to the request as they are.
+    """
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    stop: str | Sequence[str] | None = None
+    seed: int | None = None
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    user: str | None = None
+    timeout: float | None = None
+    extra_headers: Mapping[str, str] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.temperature is not None and not 0.0 <= self.temperature <= 2.0:
+            problems.append(f"temperature must be between 0.0 and 2.0, not {self.temperature}")
+        if self.top_p is not None and not 0.0 <= self.top_p <= 1.0:
+            problems.append(f"top_p must be between 0.0 and 1.0, not {self.top_p}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            problems.append(f"max_tokens must be at least 1, not {self.max_tokens}")
+        if self.timeout is not None and self.timeout <= 0:
+            problems.append(f"timeout must be more than 0 seconds, not {self.timeout}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def merged(self, over: ChatOptions | None) -> ChatOptions:
+        """These options, with every setting that ``over`` makes taken from it."""
+        if over is None:
+            return self
+        chosen: dict[str, Any] = {}
+        for name in self.__dataclass_fields__:
+            theirs, ours = getattr(over, name), getattr(self, name)
+            if isinstance(ours, Mapping):
+                chosen[name] = {**ours, **theirs}
+            else:
+                chosen[name] = ours if theirs is None else theirs
+        return ChatOptions(**chosen)
