@@ -13,10 +13,12 @@ import contextvars
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -80,6 +82,11 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def current_loop() -> asyncio.AbstractEventLoop:
+    """The running event loop. Raises `RuntimeError` where there is none."""
+    return asyncio.get_running_loop()
+
+
 def _on_bridge() -> bool:
     try:
         return asyncio.get_running_loop() is _loop
@@ -89,27 +96,44 @@ def _on_bridge() -> bool:
 
 async def run_in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Run blocking ``function`` in a worker thread, in the caller's context."""
-    context = contextvars.copy_context()
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(worker_threads(), lambda: context.run(function, *args, **kwargs))
+    return await _run_in_context(contextvars.copy_context(), partial(function, *args, **kwargs))
+
+
+async def _run_in_context(context: contextvars.Context, function: Callable[[], T]) -> T:
+    def run() -> T:
+        try:
+            return context.run(function)
+        except StopIteration as exc:  # no future can hold one: the caller would wait for ever
+            raise RuntimeError("blocking code raised StopIteration") from exc
+
+    return await asyncio.get_running_loop().run_in_executor(worker_threads(), run)
 
 
 _END = object()
 
 
 async def aiter_in_thread(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
-    """Iterate a blocking iterator from async code; it is made, advanced and closed in threads."""
-    iterator = await run_in_thread(make)
+    """Iterate a blocking iterator from async code; it is made, advanced and closed in threads.
+
+    All of that happens in one context, so that what it binds around its items can be unbound again.
+    """
+    context = contextvars.copy_context()
+    iterator = await _run_in_context(context, make)
+    running = False
     try:
         while True:
-            item = await run_in_thread(next, iterator, _END)
+            running = True
+            item = await _run_in_context(context, partial(next, iterator, _END))
+            running = False
             if item is _END:
                 return
             yield cast("T", item)
     finally:
         close = getattr(iterator, "close", None)
         if close is not None:
-            await asyncio.shield(run_in_thread(_close_quietly, close))
+            # A step that was abandoned in its thread still occupies the context.
+            closing = contextvars.copy_context() if running else context
+            await asyncio.shield(_run_in_context(closing, partial(_close_quietly, close)))
 
 
 def _close_quietly(close: Callable[[], object]) -> None:
@@ -118,7 +142,10 @@ def _close_quietly(close: Callable[[], object]) -> None:
 
 
 def iter_from_async(make: Callable[[], AsyncIterator[T]], ahead: int = 64) -> Generator[T, None, None]:
-    """Iterate an async iterator from blocking code, at most ``ahead`` items ahead of the reader."""
+    """Iterate an async iterator from blocking code, at most ``ahead`` items ahead of the reader.
+
+    Once it has ended or was closed, the async iterator is closed too.
+    """
     if _on_bridge():
         raise RuntimeError("blocking stream inside an async tool or provider: use the async method")
     items: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
@@ -126,33 +153,53 @@ def iter_from_async(make: Callable[[], AsyncIterator[T]], ahead: int = 64) -> Ge
     loop = bridge_loop()
 
     async def pump() -> None:
-        iterator = make()
+        error: BaseException | None = None
         try:
-            async for item in iterator:
-                await slots.acquire()
-                items.put((item, None))
-            items.put((_END, None))
+            iterator = make()
+            try:
+                async for item in iterator:
+                    await slots.acquire()
+                    items.put((item, None))
+            finally:
+                aclose = getattr(iterator, "aclose", None)
+                if aclose is not None:
+                    await aclose()
         except BaseException as exc:
-            items.put((_END, exc))
+            error = exc
             if not isinstance(exc, Exception):
                 raise
         finally:
-            aclose = getattr(iterator, "aclose", None)
-            if aclose is not None:
-                await aclose()
+            items.put((_END, error))
 
     future = asyncio.run_coroutine_threadsafe(pump(), loop)
+    ended = False
     try:
         while True:
             item, error = items.get()
-            if error is not None:
-                raise error
             if item is _END:
+                ended = True
+                if error is not None:
+                    raise error
                 return
             loop.call_soon_threadsafe(slots.release)
             yield item
     finally:
-        future.cancel()
+        if not ended:
+            future.cancel()
+            if not _on_bridge():  # where the garbage collector may have brought us
+                _drain(items)
+
+
+CLOSING_TIME = 5.0
+"""Seconds a reader that closes a stream early waits for its source to close."""
+
+
+def _drain(items: queue.Queue[tuple[Any, BaseException | None]]) -> None:
+    """Wait for the source's end."""
+    deadline = time.monotonic() + CLOSING_TIME
+    with contextlib.suppress(queue.Empty):
+        while items.get(timeout=max(0.0, deadline - time.monotonic()))[0] is not _END:
+            pass
 
 
 class FairLock:

@@ -400,12 +400,20 @@ class ContentFilterError(ProviderError):
 
 
 class RateLimitError(ProviderError):
-    """Too many requests or tokens (429). ``retry_after`` is in seconds."""
+    """Too many requests or tokens (429). ``retry_after`` is in seconds.
+
+    ``kind`` is ``"tokens"``, ``"requests"``, ``"capacity"`` or ``"daily"``, where the server said
+    which limit it was.
+    """
 
     code = "rate_limit_exceeded"
     http_status = 429
     grpc_code = "RESOURCE_EXHAUSTED"
     retryable = True
+
+    def __init__(self, message: str, *, kind: str | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.kind = kind
 
 
 class ServiceUnavailableError(ProviderError):

@@ -1,0 +1,78 @@
+"""Where loom_py's own events go.
+
+If the application has configured structlog, events go through its configuration. If it has not,
+they go through structlog's processors to the standard library's ``loom_py`` logger, which is
+silent until the application adds a handler. Nothing is configured at import.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+__all__ = ["Log", "get_logger", "use_own_output"]
+
+LOGGER_NAME = "loom_py"
+
+logging.getLogger(LOGGER_NAME).addHandler(logging.NullHandler())
+
+_own_output = False
+
+
+def use_own_output(own: bool = True) -> None:
+    """Send events to the ``loom_py`` logger even where structlog is configured globally."""
+    global _own_output
+    _own_output = own
+
+
+def _render(_: Any, __: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
+    """Hand the whole event to the standard logger: readable as text, whole for a formatter."""
+    return (str(event.get("event", "")),), {"extra": {"loom_event": dict(event)}}
+
+
+class Log:
+    """A logger with fields bound to it."""
+
+    __slots__ = ("_fields", "_stdlib")
+
+    def __init__(self, **fields: Any) -> None:
+        self._fields = fields
+        self._stdlib: Any = structlog.wrap_logger(
+            logging.getLogger(LOGGER_NAME),
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _render,
+            ],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            context_class=dict,
+            **fields,
+        ).bind()
+
+    def bind(self, **fields: Any) -> Log:
+        """This logger with more fields."""
+        return Log(**{**self._fields, **fields})
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self._to().debug(event, **fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._to().info(event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._to().warning(event, **fields)
+
+    def _to(self) -> Any:
+        if _own_output or not structlog.is_configured():
+            return self._stdlib
+        return structlog.get_logger(LOGGER_NAME).bind(**self._fields)
+
+
+def get_logger(**fields: Any) -> Log:
+    """A logger for one part of the library."""
+    return Log(**fields)

@@ -1,0 +1,339 @@
+"""`Agent`: answers questions with a model and tools. Made by `AgentBuilder`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, closing
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from structlog.contextvars import bound_contextvars
+
+from loom_py._concurrency import run_in_thread
+from loom_py._log import get_logger
+from loom_py.errors import AgentClosedError
+from loom_py.events import FinalResponse, StreamEvent, TextDelta, ToolResultEvent
+from loom_py.loop import AgentRun, AskModel, Limits, Step
+from loom_py.messages import ContentPart, Message, Response, ToolResult, ToolSpec
+from loom_py.options import ChatOptions
+from loom_py.resilience.breaker import BreakerStats, CircuitBreakers
+from loom_py.resilience.gateway import ModelGateway
+from loom_py.sessions import Session, Sessions
+from loom_py.tools import ToolExecutor
+
+if TYPE_CHECKING:
+    from loom_py.backends import Backend
+    from loom_py.llm.provider import LLMProvider
+    from loom_py.tools import Tool
+
+__all__ = ["Agent"]
+
+_log = get_logger()
+
+
+@dataclass(slots=True)
+class _Chat:
+    """One chat on its way: its session, its run through the loop and what its log events carry."""
+
+    session: Session
+    run: AgentRun
+    user: Message
+    options: ChatOptions | None
+    fields: dict[str, Any] = field(default_factory=dict)
+    shown: bool = False
+
+    def context(self) -> AbstractContextManager[object]:
+        """Binds the chat's fields for the log events of tools and providers."""
+        return bound_contextvars(**self.fields)
+
+    def last_events(self, response: Response) -> Iterator[StreamEvent]:
+        """What ends the stream; an answer no model wrote is shown first."""
+        if not self.shown:
+            yield TextDelta(response.message)
+        yield FinalResponse(response)
+
+
+class Agent:
+    """A model with tools, ready to be asked.
+
+    The four verbs do the same and differ in how they answer. ``message`` is text, or parts with
+    images. Chats with the same ``session_id`` form one conversation and take turns; without one
+    a chat stands alone. A chat that fails leaves its session as it was.
+
+    An agent may be used by many threads and tasks at once. Close it with `close`, `aclose` or as
+    a context manager; that closes its provider and backends too, unless they were given as shared.
+    """
+
+    def __init__(
+        self,
+        provider: LLMProvider,
+        *,
+        tools: Iterable[Tool[..., Any]] = (),
+        backends: Iterable[Backend] = (),
+        system_prompt: str | None = None,
+        name: str = "agent",
+        limits: Limits | None = None,
+        tool_timeout: float | None = None,
+        model_breakers: CircuitBreakers | None = None,
+        tool_breakers: CircuitBreakers | None = None,
+        owned: Iterable[Any] = (),
+    ) -> None:
+        self.name = name
+        self.provider = provider
+        self.backends = tuple(backends)
+        self.system_prompt = system_prompt
+        self.limits = limits or Limits()
+        self.tools = tuple(tools)
+        self._owned = tuple(owned)
+        self._closed = False
+        self._sessions = Sessions()
+        self._gateway = ModelGateway(provider, breakers=model_breakers)
+        self._tool_breakers = tool_breakers
+        self._executor = ToolExecutor(self.tools, timeout=tool_timeout, guard=tool_breakers)
+
+    def __repr__(self) -> str:
+        tools = ", ".join(tool.name for tool in self.tools)
+        return f"Agent(name={self.name!r}, provider={self.provider!r}, tools=[{tools}])"
+
+    # ── the four verbs ───────────────────────────────────────────────────────────────────
+
+    def chat(
+        self,
+        message: str | Sequence[ContentPart],
+        *,
+        session_id: str | None = None,
+        options: ChatOptions | None = None,
+    ) -> Response:
+        """The answer to ``message``.
+
+        Raises an error of `loom_py.errors` if the model cannot be reached or will not answer; what
+        was spent until then is on the error. A failing tool raises nothing: the model is told.
+        """
+        session = self._open(session_id)
+        with session.lock.hold():
+            chat = self._begin(session, message, options)
+            with chat.run.accounted(), chat.context():
+                step = chat.run.begin()
+                while step is not None:
+                    step = chat.run.send(self._take(chat, step))
+            return self._end(chat)
+
+    async def achat(
+        self,
+        message: str | Sequence[ContentPart],
+        *,
+        session_id: str | None = None,
+        options: ChatOptions | None = None,
+    ) -> Response:
+        """`chat`, async. Cancelling it cancels what is under way."""
+        session = self._open(session_id)
+        async with session.lock.ahold():
+            chat = self._begin(session, message, options)
+            with chat.run.accounted(), chat.context():
+                step = chat.run.begin()
+                while step is not None:
+                    step = chat.run.send(await self._atake(chat, step))
+            return self._end(chat)
+
+    def stream_chat(
+        self,
+        message: str | Sequence[ContentPart],
+        *,
+        session_id: str | None = None,
+        options: ChatOptions | None = None,
+    ) -> Generator[StreamEvent, None, None]:
+        """The answer as it comes: text, tool calls and their results, and at last the response.
+
+        Nothing is sent before the first event is asked for. Closing the generator early hangs up,
+        and the session stays as it was.
+        """
+        session = self._open(session_id)
+        with session.lock.hold():
+            chat = self._begin(session, message, options)
+            with chat.run.accounted():
+                step = chat.run.begin()
+                while step is not None:
+                    outcome: Response | tuple[ToolResult, ...]
+                    if isinstance(step, AskModel):
+                        with closing(self._gateway.stream_chat(*self._asked(chat, step))) as events:
+                            for event in events:
+                                if event.response is None:
+                                    yield event
+                        outcome = _reply(chat, event)
+                    else:
+                        with chat.context():
+                            outcome = self._logged(chat, self._executor.run(step.calls))
+                        yield from map(ToolResultEvent, outcome)
+                    step = chat.run.send(outcome)
+            yield from chat.last_events(self._end(chat))
+
+    async def astream_chat(
+        self,
+        message: str | Sequence[ContentPart],
+        *,
+        session_id: str | None = None,
+        options: ChatOptions | None = None,
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """`stream_chat`, async. ``aclose()`` hangs up early."""
+        session = self._open(session_id)
+        async with session.lock.ahold():
+            chat = self._begin(session, message, options)
+            with chat.run.accounted():
+                step = chat.run.begin()
+                while step is not None:
+                    outcome: Response | tuple[ToolResult, ...]
+                    if isinstance(step, AskModel):
+                        async with aclosing(self._gateway.astream_chat(*self._asked(chat, step))) as events:
+                            async for event in events:
+                                if event.response is None:
+                                    yield event
+                        outcome = _reply(chat, event)
+                    else:
+                        with chat.context():
+                            outcome = self._logged(chat, await self._executor.arun(step.calls))
+                        for result in outcome:
+                            yield ToolResultEvent(result)
+                    step = chat.run.send(outcome)
+            for event in chat.last_events(self._end(chat)):
+                yield event
+
+    # ── one step ─────────────────────────────────────────────────────────────────────────
+
+    def _take(self, chat: _Chat, step: Step) -> Response | tuple[ToolResult, ...]:
+        if isinstance(step, AskModel):
+            return self._gateway.chat(*self._asked(chat, step))
+        return self._logged(chat, self._executor.run(step.calls))
+
+    async def _atake(self, chat: _Chat, step: Step) -> Response | tuple[ToolResult, ...]:
+        if isinstance(step, AskModel):
+            return await self._gateway.achat(*self._asked(chat, step))
+        return self._logged(chat, await self._executor.arun(step.calls))
+
+    def _asked(
+        self, chat: _Chat, step: AskModel
+    ) -> tuple[Sequence[Message], Sequence[ToolSpec], ChatOptions | None, dict[str, Any]]:
+        """What the gateway is asked: an open breaker's tool is not offered to the model."""
+        tools = self._executor.specs() if step.with_tools else ()
+        return step.messages, tools, chat.options, chat.fields
+
+    def _logged(self, chat: _Chat, results: tuple[ToolResult, ...]) -> tuple[ToolResult, ...]:
+        for result in results:
+            emit = _log.warning if result.is_error else _log.info
+            emit(
+                "tool_call",
+                **chat.fields,
+                tool=result.name,
+                call_id=result.call_id,
+                error=result.error_code,
+                latency_ms=round(result.duration_ms, 1),
+            )
+        return results
+
+    # ── one chat ─────────────────────────────────────────────────────────────────────────
+
+    def _open(self, session_id: str | None) -> Session:
+        if self._closed:
+            raise AgentClosedError(f"agent {self.name!r} is closed", hint="Build a new one.")
+        return self._sessions.get(session_id)
+
+    def _begin(
+        self, session: Session, message: str | Sequence[ContentPart], options: ChatOptions | None
+    ) -> _Chat:
+        user = Message.user(message)
+        system = () if self.system_prompt is None else (Message.system(self.system_prompt),)
+        fields: dict[str, Any] = {"agent": self.name}
+        if session.id is not None:
+            fields["session_id"] = session.id
+        run = AgentRun((*system, *session.messages, user), self.limits)
+        return _Chat(session, run, user, options, fields)
+
+    def _end(self, chat: _Chat) -> Response:
+        response = chat.run.response
+        assert response is not None
+        if chat.session.id is not None:
+            response.metadata["session_id"] = chat.session.id
+        chat.session.messages = (*chat.session.messages, chat.user, *chat.run.messages)
+        usage = response.tokens_used
+        _log.info(
+            "chat",
+            **chat.fields,
+            turns=response.metadata["turns"],
+            tool_executions=response.metadata["tool_executions"],
+            input_tokens=usage.input,
+            output_tokens=usage.output,
+            cost_usd=None if response.cost_usd is None else str(response.cost_usd),
+            finish_reason=response.finish_reason,
+        )
+        return response
+
+    # ── sessions, state, closing ─────────────────────────────────────────────────────────
+
+    def sessions(self) -> tuple[str, ...]:
+        """The ids of the conversations that are kept, oldest first."""
+        return self._sessions.ids()
+
+    def history(self, session_id: str) -> tuple[Message, ...]:
+        """The messages of a conversation, without the system prompt.
+
+        Raises `KeyError` if there is none of that id.
+        """
+        return self._sessions.messages(session_id)
+
+    def delete_session(self, session_id: str) -> bool:
+        """Forget a conversation; whether there was one."""
+        return self._sessions.delete(session_id)
+
+    def health(self) -> dict[str, BreakerStats]:
+        """The state of every circuit breaker that was needed so far, by what it guards."""
+        groups = (self._gateway.breakers, self._tool_breakers)
+        return {stats.name: stats for group in groups if group for stats in group.stats().values()}
+
+    def close(self) -> None:
+        """Close the agent, its provider and its backends. Closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        for thing in self._owned:
+            if (close := getattr(thing, "close", None)) is not None:
+                close()
+
+    async def aclose(self) -> None:
+        """`close`, async: also closes the async connections of this event loop."""
+        if self._closed:
+            return
+        self._closed = True
+        for thing in self._owned:
+            if (aclose := getattr(thing, "aclose", None)) is not None:
+                await aclose()
+            elif (close := getattr(thing, "close", None)) is not None:
+                await run_in_thread(close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def _reply(chat: _Chat, last: StreamEvent) -> Response:
+    """The reply that the last event of a model's stream carries; the gateway has checked it."""
+    assert last.response is not None
+    chat.shown = bool(last.response.message.strip())
+    return last.response

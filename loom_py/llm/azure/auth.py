@@ -1,0 +1,114 @@
+"""Credentials in the one shape the SDK takes: a function that gives a valid token.
+
+A credential may be an azure-identity ``TokenCredential`` (sync or async), a function or
+coroutine function that returns a token, or nothing (the API key or static token is used).
+Tokens are kept until shortly before they expire.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from loom_py._concurrency import run_coroutine, run_in_thread
+from loom_py.errors import AuthenticationError, ConfigError
+
+__all__ = ["TokenProvider", "TokenSource"]
+
+TokenProvider: TypeAlias = Callable[[], "str | Awaitable[str]"]
+
+REFRESH_BEFORE = 300.0
+"""Seconds before its expiry that a token is replaced, as azure-identity's own cache does."""
+
+
+class TokenSource:
+    """Tokens for Azure OpenAI from a credential object or a token provider.
+
+    Raises `ConfigError` for an object that is neither. A credential that fails raises
+    `AuthenticationError`; its own error text is kept, its token never.
+    """
+
+    def __init__(self, source: Any, scope: str, clock: Callable[[], float] = time.time) -> None:
+        self._source = source
+        self._scope = scope
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token = ""
+        self._expires_on = 0.0
+        get_token = getattr(source, "get_token", None)
+        if callable(get_token):
+            self._ask: Callable[[], Any] = lambda: get_token(scope)
+            function: Any = get_token
+        elif callable(source):
+            self._ask, function = source, source
+        else:
+            raise ConfigError(
+                f"a credential must have get_token() or be callable, not {type(source).__name__}",
+                field="credential",
+            )
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            type(function).__call__
+        )
+
+    def __repr__(self) -> str:
+        return f"TokenSource({type(self._source).__name__})"
+
+    def token(self) -> str:
+        """A valid token, from blocking code."""
+        with self._lock:
+            if (kept := self._kept()) is not None:
+                return kept
+            try:
+                answer = self._ask()
+                if inspect.isawaitable(answer):
+                    answer = run_coroutine(_await(answer))
+            except Exception as exc:  # noqa: BLE001 - whatever the credential raises
+                failure = _failed(exc)
+            else:
+                return self._keep(answer)
+        raise failure
+
+    async def atoken(self) -> str:
+        """A valid token, from async code; a blocking credential runs in a thread."""
+        if (kept := self._kept()) is not None:
+            return kept
+        if not self.is_async:
+            return await run_in_thread(self.token)
+        try:
+            answer = await self._ask()
+        except Exception as exc:  # noqa: BLE001 - whatever the credential raises
+            failure = _failed(exc)
+        else:
+            return self._keep(answer)
+        raise failure
+
+    def _kept(self) -> str | None:
+        return self._token if self._clock() < self._expires_on - REFRESH_BEFORE else None
+
+    def _keep(self, answer: Any) -> str:
+        token: Any = answer
+        expires_on = 0.0  # a provider function keeps its own cache
+        if not isinstance(answer, str):
+            token, expires_on = getattr(answer, "token", None), float(getattr(answer, "expires_on", 0))
+        if not isinstance(token, str) or not token:
+            raise AuthenticationError(
+                "the credential gave no token", hint="Check what the token provider returns."
+            )
+        self._token, self._expires_on = token, expires_on
+        return token
+
+
+async def _await(answer: Awaitable[Any]) -> Any:
+    return await answer
+
+
+def _failed(exc: Exception) -> AuthenticationError:
+    if isinstance(exc, AuthenticationError):
+        return exc
+    return AuthenticationError(
+        f"the credential failed: {type(exc).__name__}: {exc}",
+        hint="Sign in, or check the identity this process runs under.",
+    )

@@ -1,0 +1,184 @@
+"""The settings of an Azure OpenAI client, validated once and frozen."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from loom_py.errors import (
+    BuilderError,
+    ConfigError,
+    InvalidDeploymentError,
+    InvalidEndpointError,
+    MissingAuthError,
+    Problem,
+)
+from loom_py.llm.prices import ModelPrice
+
+__all__ = ["DEFAULT_API_VERSION", "AzureOpenAIConfig"]
+
+DEFAULT_API_VERSION = "2024-10-21"
+"""The last dated GA version of the classic API (Azure's API version lifecycle page)."""
+
+ENVIRONMENT: dict[str, tuple[str, ...]] = {
+    "endpoint": ("AZURE_OPENAI_ENDPOINT",),
+    "deployment_id": ("AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_DEPLOYMENT_ID"),
+    "api_key": ("AZURE_OPENAI_API_KEY",),
+    "entra_token": ("AZURE_OPENAI_ENTRA_TOKEN", "AZURE_OPENAI_AD_TOKEN"),
+    "api_version": ("OPENAI_API_VERSION", "AZURE_OPENAI_API_VERSION"),
+}
+"""Where a setting comes from when no argument gives it, first found first taken."""
+
+CREDENTIALS = ("api_key", "entra_token")
+
+
+class AzureOpenAIConfig(BaseModel):
+    """Everything an `AzureOpenAIClient` needs to know, except its live objects.
+
+    ``max_tokens`` 1 to 128,000 tokens; ``temperature`` 0.0 to 2.0; ``timeout`` 1 to 600 seconds,
+    for each read from the network, so that a long stream is not cut. ``endpoint`` must be https;
+    plain http is accepted for loopback addresses only. ``prices`` overrides the bundled price
+    table, by deployment or model name.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()
+    )
+
+    endpoint: str
+    deployment_id: str
+    api_key: SecretStr | None = None
+    entra_token: SecretStr | None = None
+    api_version: str = Field(default=DEFAULT_API_VERSION, min_length=1)
+    model_name: str | None = None
+    max_tokens: int = Field(default=4096, ge=1, le=128_000)
+    temperature: float = Field(default=1.0, ge=0.0, le=2.0)
+    timeout: float = Field(default=60.0, ge=1.0, le=600.0)
+    token_scope: str = "https://cognitiveservices.azure.com/.default"  # noqa: S105 - a scope, not a token
+    prices: Mapping[str, ModelPrice] = Field(default_factory=dict)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        return normalise_endpoint(value)
+
+    @field_validator("entra_token")
+    @classmethod
+    def _strip_bearer(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        token = value.get_secret_value().strip()
+        if token[:7].lower() == "bearer ":
+            token = token[7:].strip()
+        return SecretStr(token)
+
+    @classmethod
+    def resolve(cls, settings: Mapping[str, Any], *, has_credential: bool = False) -> AzureOpenAIConfig:
+        """The configuration from explicit ``settings`` over the environment.
+
+        ``settings`` holds only what the caller gave; ``None`` and the empty string count as not
+        given for everything but an explicit empty endpoint or deployment. ``has_credential`` says
+        that a credential object or token provider stands beside the settings.
+
+        Raises `InvalidEndpointError`, `InvalidDeploymentError`, `MissingAuthError` or `ConfigError`
+        for a single problem and a `BuilderError` that lists them all for several.
+        """
+        values = _with_environment(settings, has_credential)
+        problems = _missing(values, has_credential)
+        named = {problem.field for problem in problems}
+        try:
+            config = cls(**{key: value for key, value in values.items() if key not in named})
+        except ValidationError as exc:
+            problems += [_problem(error) for error in exc.errors() if error["loc"][0] not in named]
+        if not problems:
+            return config
+        if len(problems) == 1 and problems[0].error is not None:
+            raise problems[0].error
+        raise BuilderError(problems)
+
+
+def normalise_endpoint(value: str) -> str:
+    """The endpoint without a trailing slash or a trailing ``/openai``.
+
+    Raises `ValueError` unless it is https, or http on a loopback address.
+    """
+    endpoint = value.strip()
+    parts = urlsplit(endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("endpoint must be a URL such as https://myresource.openai.azure.com")
+    if parts.username or parts.password:
+        raise ValueError("endpoint must not hold a user name or password")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError("endpoint must use https (plain http is for loopback addresses only)")
+    if parts.query or parts.fragment:
+        raise ValueError("endpoint must not hold a query; give the API version as api_version")
+    path = parts.path.rstrip("/").removesuffix("/openai")
+    if "/openai/" in f"{path}/":
+        raise ValueError(
+            "endpoint must be the resource's base URL: leave out the path from /openai on,"
+            " and give the deployment as deployment_id"
+        )
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _with_environment(settings: Mapping[str, Any], has_credential: bool) -> dict[str, Any]:
+    values = {key: value for key, value in settings.items() if value is not None}
+    own_credential = has_credential or any(values.get(name) for name in CREDENTIALS)
+    for key, names in ENVIRONMENT.items():
+        if key in values or (own_credential and key in CREDENTIALS):
+            continue
+        found = next((os.environ[name] for name in names if os.environ.get(name)), None)
+        if found is not None:
+            values[key] = found
+    return values
+
+
+def _missing(values: Mapping[str, Any], has_credential: bool) -> list[Problem]:
+    problems = []
+    if not str(values.get("endpoint", "")).strip():
+        problems.append(_required(InvalidEndpointError, "endpoint", "endpoint is required"))
+    if not str(values.get("deployment_id", "")).strip():
+        problems.append(_required(InvalidDeploymentError, "deployment_id", "deployment ID is required"))
+    if not has_credential and not any(_text(values.get(name)).strip() for name in CREDENTIALS):
+        message = "either api_key or entra_token must be provided"
+        problems.append(_required(MissingAuthError, "api_key", message))
+    return problems
+
+
+def _text(value: Any) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
+
+
+def _required(kind: type[ConfigError], field: str, message: str) -> Problem:
+    names = ENVIRONMENT[field] + (ENVIRONMENT["entra_token"] if field == "api_key" else ())
+    remedy = f"pass {field}= or set {' or '.join(names)}"
+    return Problem(
+        field, message, remedy, kind(message, field=field, hint=f"{remedy[0].upper()}{remedy[1:]}.")
+    )
+
+
+def _problem(error: Any) -> Problem:
+    """A pydantic error as a problem; the input is left out, it might be a secret."""
+    field = ".".join(str(part) for part in error["loc"])
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not message.startswith(field):
+        message = f"{field}: {message}"
+        if field in {"max_tokens", "temperature", "timeout"}:
+            message += f", not {error['input']!r}"
+    kind = InvalidEndpointError if field == "endpoint" else ConfigError
+    return Problem(field, message.removeprefix(f"{field}: "), None, kind(message, field=field))

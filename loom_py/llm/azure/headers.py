@@ -1,0 +1,113 @@
+"""What the headers of an answer say: its request id, how long to wait, which model it was."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+__all__ = ["facts", "header", "request_id", "retry_after"]
+
+_IN_TEXT = re.compile(
+    r"(?:retry|try again)\s+(?:after|in)\s+(\d+(?:\.\d+)?)\s*(ms|millisecond|second|minute|s\b)?",
+    re.IGNORECASE,
+)
+_DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
+)
+_WINDOW = 60.0
+"""Seconds of Azure's quota window. A reset value above it can only be milliseconds."""
+
+
+def header(headers: Mapping[str, str], name: str) -> str | None:
+    """The value of a header whatever its case; ``None`` if it is absent or empty."""
+    found = headers.get(name)
+    if found is None:
+        found = next((value for key, value in headers.items() if key.lower() == name), None)
+    return found or None
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """``x-request-id`` where the model was reached, else the gateway's ``apim-request-id``."""
+    return header(headers, "x-request-id") or header(headers, "apim-request-id")
+
+
+def facts(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The headers worth keeping with a response, under their plain names."""
+    names = {
+        "region": "x-ms-region",
+        "served_model": "x-ms-served-model",
+        "remaining_requests": "x-ratelimit-remaining-requests",
+        "remaining_tokens": "x-ratelimit-remaining-tokens",
+    }
+    found: dict[str, Any] = {"request_id": request_id(headers)}
+    found |= {key: header(headers, name) for key, name in names.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def retry_after(
+    headers: Mapping[str, str], message: str = "", clock: Callable[[], float] = time.time
+) -> float | None:
+    """Seconds to wait before another try, from all the places Azure says it; ``None`` if nowhere.
+
+    The longest of ``retry-after-ms``, ``retry-after`` (seconds or HTTP date) and the sentence in
+    the message counts; 0 and negative values are known to be wrong and count as unsaid. Only
+    without any of these the reset headers decide. Their unit changed over the years (seconds in
+    2023 and late 2026, milliseconds in early 2026), so a value longer than the 60-second quota
+    window is read as milliseconds.
+    """
+    said = [
+        _number(header(headers, "retry-after-ms"), 0.001),
+        _number(header(headers, "x-ms-retry-after-ms"), 0.001),
+        _seconds_or_date(header(headers, "retry-after"), clock),
+        _in_text(message),
+    ]
+    if waits := [wait for wait in said if wait is not None and wait > 0]:
+        return max(waits)
+    resets = (
+        _reset(header(headers, f"{prefix}-reset-{kind}"))
+        for prefix in ("x-rate-limit", "x-ratelimit")
+        for kind in ("tokens", "requests")
+    )
+    return max((wait for wait in resets if wait is not None and wait > 0), default=None)
+
+
+def _number(value: str | None, scale: float = 1.0) -> float | None:
+    try:
+        number = float(value) * scale if value is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _seconds_or_date(value: str | None, clock: Callable[[], float]) -> float | None:
+    if value is None or (seconds := _number(value)) is not None:
+        return None if value is None else seconds
+    try:
+        return parsedate_to_datetime(value).timestamp() - clock()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _in_text(message: str) -> float | None:
+    found = _IN_TEXT.search(message)
+    if found is None:
+        return None
+    unit = (found[2] or "second").lower()
+    scale = 0.001 if unit.startswith("m") and unit != "minute" else 60.0 if unit == "minute" else 1.0
+    return float(found[1]) * scale
+
+
+def _reset(value: str | None) -> float | None:
+    if value is None:
+        return None
+    if (number := _number(value)) is not None:
+        return number / 1000 if number > _WINDOW else number
+    parts = _DURATION.fullmatch(value.strip())
+    if parts is None or not any(parts.groups()):
+        return None
+    hours, minutes, seconds, milliseconds = (float(part or 0) for part in parts.groups())
+    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000

@@ -1,0 +1,270 @@
+"""A streamed chat completion, put together from its chunks.
+
+`StreamDecoder` takes the bytes of the body and gives stream events; `finish` gives the whole
+response, or raises: a stream is whole or it is an error. It is whole once the model's finish
+reason has come and, after it, the usage chunk or ``[DONE]``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from loom_py.errors import (
+    ContentFilterError,
+    MalformedResponseError,
+    ProviderError,
+    StreamInterruptedError,
+)
+from loom_py.events import StreamEvent, TextDelta, ToolCallCompleted, ToolCallStarted
+from loom_py.llm.azure.errors import error_from_body, filter_verdicts
+from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
+from loom_py.llm.azure.sse import SSEReader
+from loom_py.llm.azure.wire import decode_response, decode_usage, finish
+from loom_py.llm.provider import events_of
+from loom_py.messages import Response, TokenUsage, ToolCall
+
+__all__ = ["StreamAssembler", "StreamDecoder"]
+
+
+class _CallFragments:
+    """A tool call while its arguments arrive."""
+
+    __slots__ = ("arguments", "id", "name", "started")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+        self.started = False
+
+
+class StreamAssembler:
+    """The state of one streamed reply: fed with chunks, it gives events and at last the response."""
+
+    def __init__(self, tools: EncodedTools = NO_TOOLS) -> None:
+        self._tools = tools
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._calls: dict[int, _CallFragments] = {}
+        self._usage: TokenUsage | None = None
+        self._model = ""
+        self._finish_reason = ""
+        self._verdicts: dict[str, Any] = {}
+        self._prompt_verdicts: Any = None
+
+    @property
+    def finish_reason(self) -> str:
+        """The model's finish reason, empty until it has come."""
+        return self._finish_reason
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether finish reason and usage have both come."""
+        return bool(self._finish_reason) and self._usage is not None
+
+    @property
+    def has_output(self) -> bool:
+        """Whether any text or tool call has come."""
+        return bool(self._text or self._calls)
+
+    def feed(self, chunk: Any) -> Iterator[StreamEvent]:
+        """The events in one chunk. Raises the typed error of an error chunk."""
+        if not isinstance(chunk, Mapping):
+            raise self.interrupted(f"a chunk is a JSON {type(chunk).__name__}, not an object")
+        if chunk.get("error"):
+            raise self._error(error_from_body(chunk))
+        self._model = self._model or _string(chunk.get("model"))
+        self._usage = decode_usage(chunk.get("usage")) or self._usage
+        self._prompt_verdicts = chunk.get("prompt_filter_results") or self._prompt_verdicts
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, Mapping) and choice.get("index", 0) == 0:
+                yield from self._choice(choice)
+
+    def _choice(self, choice: Mapping[str, Any]) -> Iterator[StreamEvent]:
+        delta = choice.get("delta")
+        if isinstance(delta, Mapping):
+            if text := _string(delta.get("content")):
+                self._text.append(text)
+                yield TextDelta(text)
+            if refusal := _string(delta.get("refusal")):
+                self._refusal.append(refusal)
+            fragments = delta.get("tool_calls")
+            for fragment in fragments if isinstance(fragments, list) else ():
+                if isinstance(fragment, Mapping):
+                    yield from self._fragment(fragment)
+        verdicts = filter_verdicts(choice.get("content_filter_results"))
+        for category, verdict in verdicts.items():
+            if not _filtered(self._verdicts.get(category)):
+                self._verdicts[category] = verdict
+        self._finish_reason = self._finish_reason or _string(choice.get("finish_reason"))
+
+    def _fragment(self, fragment: Mapping[str, Any]) -> Iterator[StreamEvent]:
+        index = fragment.get("index")
+        call = self._calls.setdefault(index if isinstance(index, int) else 0, _CallFragments())
+        call.id = call.id or _string(fragment.get("id"))
+        function = fragment.get("function")
+        if isinstance(function, Mapping):
+            call.name = call.name or _string(function.get("name"))
+            if arguments := _string(function.get("arguments")):
+                call.arguments.append(arguments)
+        if call.id and call.name and not call.started:
+            call.started = True
+            yield ToolCallStarted(call.id, self._tools.own_name(call.name))
+
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls as they have come so far, in index order."""
+        return tuple(
+            ToolCall.parse(call.id, self._tools.own_name(call.name), "".join(call.arguments))
+            for _, call in sorted(self._calls.items())
+        )
+
+    def complete(self) -> Response:
+        """The whole response; raises what the reply turned out to be if it is no answer."""
+        response = Response(
+            message="".join(self._text),
+            tokens_used=self._usage or TokenUsage(),
+            tool_calls=self.calls(),
+            finish_reason=self._finish_reason,
+            model=self._model,
+            metadata=self._metadata(),
+        )
+        response = finish(response, self._verdicts)
+        blocked = [name for name, verdict in self._verdicts.items() if _filtered(verdict)]
+        if blocked:  # the asynchronous filter speaks after the text, even after "stop"
+            raise ContentFilterError(
+                f"the content filter withdrew the answer after it was sent ({', '.join(blocked)})",
+                side="completion",
+                categories=self._verdicts,
+                partial_text=response.message,
+                tokens_used=self._usage,
+            )
+        return response
+
+    def interrupted(self, why: str, **facts: Any) -> StreamInterruptedError:
+        """The error for a stream that broke off, with all that had come."""
+        return StreamInterruptedError(
+            why,
+            partial_text="".join(self._text),
+            partial_tool_calls=self.calls(),
+            tokens_used=self._usage,
+            **facts,
+        )
+
+    def _error(self, error: ProviderError) -> ProviderError:
+        """An error chunk's error; of a passing fault after output, an interruption."""
+        error.tokens_used = self._usage
+        if isinstance(error, ContentFilterError):
+            error.partial_text = "".join(self._text)
+            error.side = "completion" if self.has_output else error.side
+            return error
+        if not (self.has_output and error.retryable):
+            return error
+        return self.interrupted(
+            f"the stream broke off with an error: {error.message}",
+            provider_code=error.provider_code,
+            retry_after=error.retry_after,
+        )
+
+    def _metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = {}
+        if self._refusal:
+            metadata["refusal"] = "".join(self._refusal)
+        verdicts = {"prompt": self._prompt_verdicts, "completion": self._verdicts}
+        if kept := {side: found for side, found in verdicts.items() if found}:
+            metadata["content_filter"] = kept
+        return metadata
+
+
+class StreamDecoder:
+    """The bytes of a streamed answer as events, whatever the server really sent.
+
+    A plain JSON answer to a stream request is taken for what it is: a whole reply, or an error.
+    """
+
+    def __init__(self, tools: EncodedTools = NO_TOOLS) -> None:
+        self._tools = tools
+        self._reader = SSEReader()
+        self._head: bytes | None = b""
+        self._document: list[bytes] | None = None
+        self._done = False
+        self.assembler = StreamAssembler(tools)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything an answer needs has come."""
+        return self._done or self.assembler.is_whole
+
+    def feed(self, data: bytes) -> Iterator[StreamEvent]:
+        """The events in the next bytes of the body."""
+        if self._head is not None:
+            self._head += data
+            start = self._head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+            if not start:
+                return
+            data, self._head = self._head, None
+            if start in {b"{", b"<", b"["}:
+                self._document = []
+        if self._document is not None:
+            self._document.append(data)
+            return
+        for payload in self._reader.feed(data):
+            yield from self._payload(payload)
+
+    def _payload(self, payload: bytes) -> Iterator[StreamEvent]:
+        if payload.strip() == b"[DONE]":
+            self._done = True
+            return
+        try:
+            chunk = json.loads(payload)
+        except (ValueError, RecursionError):
+            shown = payload[:80].decode("utf-8", "replace")
+            raise self.assembler.interrupted(f"a chunk of the stream is not JSON: {shown!r}") from None
+        yield from self.assembler.feed(chunk)
+
+    def finish(self) -> tuple[list[StreamEvent], Response]:
+        """After the last byte: the events still due, and the whole response."""
+        if self._document is not None:
+            response = self._whole_document(b"".join(self._document))
+            return list(events_of(response))[:-2], response
+        events = self._last_payload(self._reader.rest())
+        if not (self._done or self.assembler.has_output or self.assembler.finish_reason):
+            raise self.assembler.interrupted("the stream ended without any output")
+        if not self.assembler.finish_reason:
+            raise self.assembler.interrupted("the stream ended without a finish reason")
+        if not self.is_whole:
+            raise self.assembler.interrupted("the stream ended before its usage and its end mark")
+        response = self.assembler.complete()
+        events += [ToolCallCompleted(call) for call in response.tool_calls]
+        return events, response
+
+    def _last_payload(self, rest: bytes) -> list[StreamEvent]:
+        """An event whose closing empty line never came: taken if it is whole in itself."""
+        if rest.strip() == b"[DONE]":
+            self._done = True
+            return []
+        try:
+            chunk = json.loads(rest)
+        except (ValueError, RecursionError):
+            return []
+        return list(self.assembler.feed(chunk))
+
+    def _whole_document(self, body: bytes) -> Response:
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError):
+            shown = body[:80].decode("utf-8", "replace")
+            raise MalformedResponseError(
+                f"a stream was asked for, and the answer is neither a stream nor JSON: {shown!r}"
+            ) from None
+        return decode_response(data, self._tools)
+
+
+def _filtered(verdict: Any) -> bool:
+    return isinstance(verdict, Mapping) and verdict.get("filtered") is True
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,237 @@
+"""Chat completions on the wire: pure functions between our classes and Azure's JSON.
+
+`encode_request` makes the body of a request, `decode_response` reads a whole answer. Nothing here
+opens a socket, reads a clock or imports the SDK. Streams are put together in `stream`, error
+bodies are understood in `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from loom_py.errors import ContentFilterError, IncompleteResponseError, MalformedResponseError
+from loom_py.llm.azure.errors import error_from_body, filter_verdicts
+from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
+from loom_py.llm.profiles import UNKNOWN_PROFILE, ModelProfile
+from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall
+from loom_py.options import ChatOptions
+
+__all__ = ["decode_response", "decode_usage", "encode_request", "finish"]
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────
+
+
+def encode_request(
+    messages: Sequence[Message],
+    tools: EncodedTools = NO_TOOLS,
+    options: ChatOptions | None = None,
+    *,
+    deployment: str,
+    profile: ModelProfile = UNKNOWN_PROFILE,
+    stream: bool = False,
+) -> dict[str, Any]:
+    """The JSON body that asks ``deployment`` for the next message.
+
+    The output limit travels under the name the model's family takes. Sampling parameters are left
+    out for reasoning models, which refuse them.
+    """
+    options = options or ChatOptions()
+    body: dict[str, Any] = {
+        "messages": [encode_message(message, tools) for message in messages],
+        "model": deployment,
+    }
+    if tools.definitions:
+        body["tools"] = list(tools.definitions)
+        body["tool_choice"] = _tool_choice(options.tool_choice or "auto", tools)
+        if options.parallel_tool_calls is not None and profile.parallel_tools:
+            body["parallel_tool_calls"] = options.parallel_tool_calls
+    if options.max_tokens is not None:
+        body[profile.max_tokens_parameter] = options.max_tokens
+    body.update(_sampling(options, profile))
+    if stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    body.update(options.extra_body)
+    return body
+
+
+def _sampling(options: ChatOptions, profile: ModelProfile) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "stop": options.stop if options.stop is None or isinstance(options.stop, str) else list(options.stop),
+        "seed": options.seed,
+        "user": options.user,
+    }
+    if profile.reasoning:
+        settings["reasoning_effort"] = options.reasoning_effort
+    else:
+        settings |= {
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "reasoning_effort": options.reasoning_effort,
+        }
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _tool_choice(choice: str, tools: EncodedTools) -> Any:
+    if choice in {"auto", "none", "required"}:
+        return choice
+    return {"type": "function", "function": {"name": tools.wire_name(choice)}}
+
+
+def encode_message(message: Message, tools: EncodedTools = NO_TOOLS) -> dict[str, Any]:
+    """One message as Azure takes it. The model's own arguments go back byte for byte."""
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": message.text}
+    content: Any = message.content
+    if not isinstance(content, str):
+        content = [_encode_part(part) for part in content]
+    encoded: dict[str, Any] = {"role": message.role, "content": content}
+    if message.tool_calls:
+        encoded["content"] = content or None
+        encoded["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": tools.wire_name(call.name), "arguments": call.arguments_json or "{}"},
+            }
+            for call in message.tool_calls
+        ]
+    return encoded
+
+
+def _encode_part(part: Any) -> dict[str, Any]:
+    if isinstance(part, ImagePart):
+        return {"type": "image_url", "image_url": {"url": part.source, "detail": part.detail}}
+    return {"type": "text", "text": part.text}
+
+
+# ── answers ──────────────────────────────────────────────────────────────────────────────
+
+
+def decode_response(data: Any, tools: EncodedTools = NO_TOOLS) -> Response:
+    """The reply in a whole chat completion.
+
+    Raises `MalformedResponseError` where there is none, the error of an error body that came with
+    status 200, `ContentFilterError` for an answer the filter cut off and
+    `IncompleteResponseError` for one whose token limit left no text.
+    """
+    if not isinstance(data, Mapping):
+        raise MalformedResponseError(f"the answer is a JSON {type(data).__name__}, not an object")
+    if data.get("error"):
+        raise error_from_body(data)
+    choice = _first_choice(data.get("choices"))
+    if choice is None:
+        raise MalformedResponseError(
+            "the answer has no choices", tokens_used=decode_usage(data.get("usage")) or None
+        )
+    message = choice.get("message")
+    if not isinstance(message, Mapping):
+        raise MalformedResponseError("the answer's choice has no message")
+    calls = message.get("tool_calls")
+    response = Response(
+        message=_text(message.get("content")),
+        tokens_used=decode_usage(data.get("usage")) or TokenUsage(),
+        tool_calls=tuple(_decode_call(call, tools) for call in calls) if isinstance(calls, list) else (),
+        finish_reason=str(choice.get("finish_reason") or ("tool_calls" if calls else "stop")),
+        model=_string(data.get("model")),
+        metadata=_metadata(data, choice, message),
+    )
+    return finish(response, choice.get("content_filter_results"))
+
+
+def finish(response: Response, verdicts: Any) -> Response:
+    """``response`` if it is an answer; raises the typed error if it is not.
+
+    ``verdicts`` are the completion's filter results as sent.
+    """
+    if response.finish_reason == "content_filter":
+        raise ContentFilterError(
+            "the content filter stopped the answer",
+            side="completion",
+            categories=filter_verdicts(verdicts),
+            partial_text=response.message,
+            tokens_used=response.tokens_used,
+        )
+    if response.finish_reason == "length" and not response.message and not response.tool_calls:
+        reasoning = response.tokens_used.reasoning
+        spent = f", {reasoning} of them on reasoning" if reasoning else ""
+        raise IncompleteResponseError(
+            f"the model used all {response.tokens_used.output} output tokens{spent} and wrote no text",
+            tokens_used=response.tokens_used,
+        )
+    if response.metadata.get("refusal") and not response.message:
+        return replace(response, message=response.metadata["refusal"])
+    return response
+
+
+def _first_choice(choices: Any) -> Mapping[str, Any] | None:
+    if not isinstance(choices, list):
+        return None
+    return next((choice for choice in choices if isinstance(choice, Mapping)), None)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):  # some models answer in parts
+        return "".join(_string(part.get("text")) for part in content if isinstance(part, Mapping))
+    return ""
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _decode_call(call: Any, tools: EncodedTools) -> ToolCall:
+    if not isinstance(call, Mapping) or not isinstance(call.get("function"), Mapping):
+        raise MalformedResponseError("the answer has a tool call without a function")
+    function = call["function"]
+    arguments = function.get("arguments")
+    if isinstance(arguments, Mapping):  # some models send the object itself
+        return ToolCall(
+            _string(call.get("id")), tools.own_name(_string(function.get("name"))), dict(arguments)
+        )
+    return ToolCall.parse(
+        _string(call.get("id")), tools.own_name(_string(function.get("name"))), _string(arguments)
+    )
+
+
+def _metadata(
+    data: Mapping[str, Any], choice: Mapping[str, Any], message: Mapping[str, Any]
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    if isinstance(message.get("refusal"), str):
+        metadata["refusal"] = message["refusal"]
+    verdicts = {
+        "prompt": data.get("prompt_filter_results"),
+        "completion": choice.get("content_filter_results"),
+    }
+    if kept := {side: found for side, found in verdicts.items() if found}:
+        metadata["content_filter"] = kept
+    return metadata
+
+
+def decode_usage(usage: Any) -> TokenUsage | None:
+    """Azure's usage object; ``None`` where there is none.
+
+    Older API versions send no detail objects at all; any of them may be ``null``.
+    """
+    if not isinstance(usage, Mapping):
+        return None
+    prompt = usage.get("prompt_tokens_details")
+    completion = usage.get("completion_tokens_details")
+    return TokenUsage(
+        input=_count(usage, "prompt_tokens"),
+        output=_count(usage, "completion_tokens"),
+        cached_input=_count(prompt, "cached_tokens"),
+        cache_writes=_count(prompt, "cache_write_tokens"),
+        reasoning=_count(completion, "reasoning_tokens"),
+    )
+
+
+def _count(source: Any, key: str) -> int:
+    value = source.get(key) if isinstance(source, Mapping) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

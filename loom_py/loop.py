@@ -1,0 +1,215 @@
+"""The agent loop: one generator that decides, and does nothing itself.
+
+It yields what it wants done, `AskModel` or `RunTools`, and is sent the outcome. It knows no
+network, thread, clock or ``await``; the agent's four verbs are thin drivers of it::
+
+    run = AgentRun(history, limits)
+    step = run.begin()
+    while step is not None:
+        outcome = ask_model(step) if isinstance(step, AskModel) else run_tools(step)
+        step = run.send(outcome)
+    run.response, run.messages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias, cast
+
+from loom_py.errors import ConfigError, LimitExceededError, LoomError
+from loom_py.messages import Message, Response, TokenUsage, ToolCall, ToolResult
+
+__all__ = ["AgentRun", "AskModel", "Limits", "RunTools", "Step"]
+
+ANSWER_NOW = (
+    "You have reached the limit of tool use for this question. Give your final answer now, from what"
+    " you have found so far, and say what is missing."
+)
+NUDGE = "Your last reply was empty. Please answer the question, or call a tool."
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far one chat may go.
+
+    ``max_turns`` model calls, ``max_tool_executions`` tool calls in all and
+    ``max_tool_calls_per_reply`` of one reply. At a limit the model gets one last call without
+    tools to answer with what it has; with ``on_limit="raise"`` a `LimitExceededError` is raised
+    instead. Raises `ConfigError` for limits below 1.
+    """
+
+    max_turns: int = 25
+    max_tool_executions: int = 50
+    max_tool_calls_per_reply: int = 10
+    on_limit: Literal["answer", "raise"] = "answer"
+
+    def __post_init__(self) -> None:
+        for name in ("max_turns", "max_tool_executions", "max_tool_calls_per_reply"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}", field=name)
+        if self.on_limit not in {"answer", "raise"}:
+            raise ConfigError(
+                f"on_limit must be 'answer' or 'raise', not {self.on_limit!r}", field="on_limit"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class AskModel:
+    """Send ``messages`` to the model, with the tools or without; wants a `Response`."""
+
+    messages: tuple[Message, ...]
+    with_tools: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunTools:
+    """Run ``calls``; wants their results in the same order."""
+
+    calls: tuple[ToolCall, ...]
+
+
+Step: TypeAlias = AskModel | RunTools
+_Loop: TypeAlias = Generator[Step, Any, Response]
+
+
+class AgentRun:
+    """One chat on its way through the loop.
+
+    ``messages`` are the messages it has added to the history, from the assistant's first reply to
+    its last. ``response`` is the answer, there once `send` has returned ``None``.
+    """
+
+    def __init__(self, history: Sequence[Message], limits: Limits | None = None) -> None:
+        self._history = tuple(history)
+        self._limits = limits or Limits()
+        self.messages: list[Message] = []
+        self.response: Response | None = None
+        self._usage = TokenUsage()
+        self._cost: Decimal | None = Decimal(0)
+        self._turns = 0
+        self._calls: list[ToolCall] = []
+        self._results: list[ToolResult] = []
+        self._notes: dict[str, Any] = {}
+        self._loop: _Loop = self._run()
+
+    def begin(self) -> Step | None:
+        """The first step."""
+        return self._advance(None)
+
+    def send(self, outcome: Response | Sequence[ToolResult]) -> Step | None:
+        """The next step, given what came of the last; ``None`` when the chat is over."""
+        return self._advance(outcome)
+
+    @contextmanager
+    def accounted(self) -> Iterator[None]:
+        """Whatever `LoomError` strikes inside says what the whole chat had spent by then."""
+        try:
+            yield
+        except LoomError as error:
+            spent = error.cost_usd if error.tokens_used else Decimal(0)
+            error.tokens_used = self._usage + (error.tokens_used or TokenUsage())
+            error.cost_usd = None if self._cost is None or spent is None else self._cost + spent
+            raise
+
+    def _advance(self, outcome: Any) -> Step | None:
+        try:
+            return self._loop.send(outcome)
+        except StopIteration as stop:
+            self.response = cast("Response", stop.value)
+            return None
+
+    # ── the loop itself ──────────────────────────────────────────────────────────────────
+
+    def _run(self) -> _Loop:
+        nudge: tuple[Message, ...] = ()
+        while (limit := self._limit_reached()) is None:
+            reply = yield from self._ask(nudge, with_tools=True)
+            if reply.tool_calls:
+                yield from self._run_tools(reply)
+                nudge = ()
+            elif reply.message.strip() or nudge:
+                return self._answer(reply)
+            else:
+                self._notes["empty_retried"] = True
+                nudge = (Message.user(NUDGE),)
+        if self._limits.on_limit == "raise":
+            raise LimitExceededError(
+                f"the chat reached {limit} = {getattr(self._limits, limit)}",
+                hint=f"Raise {limit} with with_limits(), or let the model answer with what it has.",
+            )
+        self._notes |= {f"{limit}_hit": True, "synthesized": True}
+        reply = yield from self._ask((Message.user(ANSWER_NOW),), with_tools=False)
+        return self._answer(replace(reply, tool_calls=()))
+
+    def _limit_reached(self) -> str | None:
+        if self._turns >= self._limits.max_turns:
+            return "max_turns"
+        if len(self._results) >= self._limits.max_tool_executions:
+            return "max_tool_executions"
+        return None
+
+    def _ask(self, extra: tuple[Message, ...], *, with_tools: bool) -> Generator[Step, Any, Response]:
+        reply: Response = yield AskModel((*self._history, *self.messages, *extra), with_tools)
+        self._turns += 1
+        self._usage += reply.tokens_used
+        known = self._cost is not None and reply.cost_usd is not None
+        self._cost = cast("Decimal", self._cost) + cast("Decimal", reply.cost_usd) if known else None
+        return reply
+
+    def _run_tools(self, reply: Response) -> Generator[Step, Any, None]:
+        calls = _with_distinct_ids(reply.tool_calls)
+        self.messages.append(Message.assistant(reply.message, calls))
+        left = self._limits.max_tool_executions - len(self._results)
+        allowed = min(left, self._limits.max_tool_calls_per_reply)
+        run, refused = calls[:allowed], calls[allowed:]
+        results: Sequence[ToolResult] = yield RunTools(run)
+        self._calls += run
+        self._results += results
+        answered = (*results, *(self._refused(call) for call in refused))
+        self.messages += [Message.tool(result.content, result.call_id, result.name) for result in answered]
+
+    def _refused(self, call: ToolCall) -> ToolResult:
+        per_reply = self._limits.max_tool_calls_per_reply
+        text = (
+            f"Error (limit_reached): this call was not run; at most {per_reply} tool calls of one reply and"
+            f" {self._limits.max_tool_executions} in all are. Suggestion: ask again for what you still need."
+        )
+        return ToolResult(call.id, call.name, text, is_error=True, error_code="limit_reached")
+
+    def _answer(self, reply: Response) -> Response:
+        text = reply.message
+        if not text.strip():
+            text = f"Completed {len(self._results)} tool executions across {self._turns} turns."
+            self._notes["empty_reply"] = True
+        self.messages.append(Message.assistant(text))
+        return Response(
+            message=text,
+            tokens_used=self._usage,
+            cost_usd=self._cost,
+            tool_calls=tuple(self._calls),
+            finish_reason=reply.finish_reason,
+            model=reply.model,
+            metadata={
+                **reply.metadata,
+                "turns": self._turns,
+                "tool_executions": len(self._results),
+                **self._notes,
+            },
+            tool_results=tuple(self._results),
+        )
+
+
+def _with_distinct_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """The calls with an id each: a result must find its call, also for models that repeat ids."""
+    seen: set[str] = set()
+    distinct = []
+    for number, call in enumerate(calls, 1):
+        if not call.id or call.id in seen:
+            call = replace(call, id=f"{call.id or 'call'}_{number}")
+        seen.add(call.id)
+        distinct.append(call)
+    return tuple(distinct)
