@@ -100,13 +100,17 @@ async def run_in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -
 
 
 async def _run_in_context(context: contextvars.Context, function: Callable[[], T]) -> T:
+    return await asyncio.wrap_future(_submit(context, function))
+
+
+def _submit(context: contextvars.Context, function: Callable[[], T]) -> Future[T]:
     def run() -> T:
         try:
             return context.run(function)
         except StopIteration as exc:  # no future can hold one: the caller would wait for ever
             raise RuntimeError("blocking code raised StopIteration") from exc
 
-    return await asyncio.get_running_loop().run_in_executor(worker_threads(), run)
+    return worker_threads().submit(run)
 
 
 _END = object()
@@ -119,21 +123,25 @@ async def aiter_in_thread(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
     """
     context = contextvars.copy_context()
     iterator = await _run_in_context(context, make)
-    running = False
+    close = getattr(iterator, "close", None)
+    step: Future[object] | None = None
     try:
         while True:
-            running = True
-            item = await _run_in_context(context, partial(next, iterator, _END))
-            running = False
+            step = _submit(context, partial(next, iterator, _END))
+            item = await asyncio.wrap_future(step)
             if item is _END:
                 return
             yield cast("T", item)
     finally:
-        close = getattr(iterator, "close", None)
         if close is not None:
-            # A step that was abandoned in its thread still occupies the context.
-            closing = contextvars.copy_context() if running else context
-            await asyncio.shield(_run_in_context(closing, partial(_close_quietly, close)))
+            closing = partial(_close_quietly, close)
+            if step is not None and not step.done():
+                # The reader was cancelled and its step still runs, in our context. Closing a response
+                # from outside ends the step early; a generator can only be closed after it.
+                step.add_done_callback(lambda _: context.run(closing))
+                await asyncio.shield(run_in_thread(closing))
+            else:
+                await asyncio.shield(_run_in_context(context, closing))
 
 
 def _close_quietly(close: Callable[[], object]) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
+from types import MappingProxyType
 
-__all__ = ["UNKNOWN_PROFILE", "ModelProfile"]
+from loom_py.llm.models import family_of, infer_model, resolve_model
+
+__all__ = ["UNKNOWN_PROFILE", "ModelProfile", "profile_for"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
     """Capabilities of a model.
 
-    ``context_window`` and ``max_output`` are in tokens; ``None`` means not known.
-    ``reasoning`` models think before they answer and take no sampling parameters.
+    ``context_window`` (the most input of one call) and ``max_output`` are in tokens; ``None`` means
+    not known. ``reasoning`` models think before they answer and take no sampling parameters.
     ``max_tokens_parameter`` is the name under which the API takes the output limit.
     """
 
@@ -28,3 +36,37 @@ class ModelProfile:
 
 UNKNOWN_PROFILE = ModelProfile()
 """A model nothing is known about: assumed to take tools and to stream."""
+
+_UNLISTED_O = re.compile(r"(?<![a-z0-9])o[1-9](?![a-z0-9])")
+_UNLISTED_GPT = re.compile(r"(?<![a-z0-9])gpt[-_. ]?[5-9](?![a-z0-9])")
+
+
+@lru_cache(maxsize=1024)
+def profile_for(model: str | None) -> ModelProfile:
+    """What ``model`` can do; it may be a model's name, with or without a version, or a deployment's.
+
+    A version's own profile comes first, then its family's (the longest that matches), then what is
+    true of the whole generation: GPT-5 and later reason, but for their chat variants, and so does
+    the o-series, which takes no parallel tool calls. Else it is `UNKNOWN_PROFILE`.
+
+    The figures come from ``data/model_profiles.json``, which names its sources.
+    """
+    if not model:
+        return UNKNOWN_PROFILE
+    profiles = _bundled()
+    for name in (resolve_model(model), family_of(model), infer_model(model)):
+        if name is not None and name in profiles:
+            return profiles[name]
+    name = model.lower()
+    if _UNLISTED_O.search(name) and "gpt" not in name:
+        return ModelProfile(reasoning=True, parallel_tools=False)
+    if _UNLISTED_GPT.search(name) and "chat" not in name:
+        return ModelProfile(reasoning=True)
+    return UNKNOWN_PROFILE
+
+
+@cache
+def _bundled() -> Mapping[str, ModelProfile]:
+    text = (files("loom_py.llm") / "data" / "model_profiles.json").read_text(encoding="utf-8")
+    models = json.loads(text)["models"]
+    return MappingProxyType({name: ModelProfile(**fields) for name, fields in models.items()})
