@@ -1,0 +1,250 @@
+"""`NeedleProvider`: the model chooses the tools, rules write the text."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Collection, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from loom_needle.answer import compose, decline
+from loom_needle.engine import MODEL, Decision, check_installed, decide
+from loom_needle.schema import engine_tools
+from loom_py.errors import ConfigError, ContextLengthError, InvalidRequestError, ProviderError
+from loom_py.llm.profiles import ModelProfile
+from loom_py.llm.provider import BaseProvider
+from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall, ToolSpec
+from loom_py.options import ChatOptions
+
+__all__ = ["MAX_QUESTION_CHARACTERS", "MAX_TOOLS", "NeedleProvider"]
+
+MAX_TOOLS = 10
+"""Beyond this the model chooses badly and takes long: 35 tools took 15 s to load, and missed."""
+
+MAX_QUESTION_CHARACTERS = 8000
+"""The engine reads about 1,200 characters a second, and nobody else is served meanwhile."""
+
+DEFAULT_MIN_CONFIDENCE = 0.3
+"""What the model chose wrongly in trials scored below this."""
+
+CHARACTERS_PER_TOKEN = 4
+"""The usual rule of thumb for English text; the engine does not count tokens."""
+
+PROFILE = ModelProfile(max_output=512, vision=False)
+
+
+class NeedleProvider(BaseProvider):
+    """A local model of 121 million parameters that turns a question into tool calls.
+
+    It reads the last user message and the tools, nothing else: no system prompt, no history. Once the
+    tools have answered, the reply is composed of their results by rule, and where it is not sure which
+    tool fits, it says so and lists what it can do. The same question and tools give the same calls.
+
+    ``metadata`` of a response holds ``composed`` (whether the text was made by rule),
+    ``usage_estimated`` (always true: four characters are counted as one token) and, where the model was
+    asked, ``confidence``, ``reasoning`` and ``ungrounded``.
+
+    Args:
+        min_confidence: 0.0 to 1.0; calls the model is less sure of are not made.
+        offer: names of the tools the model may choose from; ``None`` for all. The rest of an agent's
+            tools stay unknown to it, so that general ones don't crowd out narrow ones.
+        model: only ``needle-3``.
+        name: the provider's name.
+
+    Of the options ``tool_choice``, ``parallel_tool_calls`` and ``timeout`` (seconds of waiting for the
+    engine) are followed; the others do not apply. Safe for threads: the engine serves one call at a
+    time in a process, whatever the number of providers.
+
+    Raises `ConfigError` for settings out of range and `MissingDependencyError` where the engine is
+    not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        min_confidence: float = DEFAULT_MIN_CONFIDENCE,
+        offer: Collection[str] | None = None,
+        model: str = MODEL,
+        name: str = "needle",
+    ) -> None:
+        if model != MODEL:
+            raise ConfigError(f"unknown model {model!r}: there is only {MODEL!r}", field="model")
+        if not _is_share(min_confidence):
+            raise ConfigError(
+                f"min_confidence must be between 0.0 and 1.0, not {min_confidence!r}", field="min_confidence"
+            )
+        if isinstance(offer, str):
+            raise ConfigError(
+                f"offer takes several names, not the text {offer!r}: offer=[{offer!r}]", field="offer"
+            )
+        check_installed()
+        self.name = name
+        self.model = model
+        self.min_confidence = float(min_confidence)
+        self.offer = None if offer is None else frozenset(offer)
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"NeedleProvider(model={self.model!r}, min_confidence={self.min_confidence:g})"
+
+    @property
+    def profile(self) -> ModelProfile:
+        """Tools and several calls at once, text only; at most 512 tokens of output."""
+        return PROFILE
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        options: ChatOptions | None = None,
+    ) -> Response:
+        """The tool calls for the last user message, or the answer its tool results give.
+
+        Raises `InvalidRequestError` for more than `MAX_TOOLS` tools, images or no user message,
+        `ContextLengthError` for more than `MAX_QUESTION_CHARACTERS`, `MissingDependencyError`,
+        `RequestTimeoutError`, `IncompleteResponseError` and `ServiceUnavailableError` as the engine does.
+        """
+        if self._closed:
+            raise ProviderError("the provider is closed", code="provider_closed", deployment=self.model)
+        options = options or ChatOptions()
+        position = self._last_user(messages)
+        turn = messages[position + 1 :]
+        if any(message.role == "tool" for message in turn):
+            return self._text(compose(turn), messages, tools)
+        question = self._question(messages[position])
+        offered = self._offered(tools, options.tool_choice)
+        if not offered or not question.strip():
+            return self._text(decline(offered), messages, tools)
+        decision = decide(question, engine_tools(offered), timeout=options.timeout)
+        calls = self._calls(decision, options)
+        if not calls:
+            return self._text(decline(offered), messages, tools, decision)
+        return self._response("", calls, messages, tools, decision)
+
+    # ── the request ──────────────────────────────────────────────────────────────────────
+
+    def _last_user(self, messages: Sequence[Message]) -> int:
+        for position in range(len(messages) - 1, -1, -1):
+            if messages[position].role == "user":
+                return position
+        raise self._invalid("there is no user message to answer", "messages")
+
+    def _question(self, message: Message) -> str:
+        if any(isinstance(part, ImagePart) for part in message.content):
+            raise self._invalid("the model reads text only, and the message holds an image", "messages")
+        text = message.text
+        if len(text) > MAX_QUESTION_CHARACTERS:
+            raise ContextLengthError(
+                f"the question has {len(text)} characters and the limit is {MAX_QUESTION_CHARACTERS}",
+                param="messages",
+                deployment=self.model,
+                hint="Shorten the question: this model is for single requests.",
+            )
+        return text
+
+    def _offered(self, tools: Sequence[ToolSpec], choice: str | None) -> list[ToolSpec]:
+        offered = [tool for tool in tools if self.offer is None or tool.name in self.offer]
+        if choice == "none":
+            return []
+        if choice not in (None, "auto", "required"):
+            offered = [tool for tool in tools if tool.name == choice]
+            if not offered:
+                raise self._invalid(f"tool_choice names {choice!r}, which is not a tool here", "tool_choice")
+        if len(offered) > MAX_TOOLS:
+            raise self._invalid(
+                f"{len(offered)} tools are offered and the model chooses well among {MAX_TOOLS} at most",
+                "tools",
+                hint="Name the tools it may choose from: NeedleProvider(offer=[...]).",
+            )
+        return offered
+
+    def _invalid(self, message: str, param: str, hint: str | None = None) -> InvalidRequestError:
+        return InvalidRequestError(message, param=param, deployment=self.model, hint=hint)
+
+    # ── the reply ────────────────────────────────────────────────────────────────────────
+
+    def _calls(self, decision: Decision, options: ChatOptions) -> tuple[ToolCall, ...]:
+        if options.tool_choice in (None, "auto"):
+            found = decision.calls if decision.confidence >= self.min_confidence else ()
+        else:  # a call is demanded: the model's best guess, sure or not
+            found = decision.calls or decision.suppressed
+        if options.parallel_tool_calls is False:
+            found = found[:1]
+        return tuple(ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, arguments) for name, arguments in found)
+
+    def _text(
+        self,
+        text: str,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        decision: Decision | None = None,
+    ) -> Response:
+        return self._response(text, (), messages, tools, decision)
+
+    def _response(
+        self,
+        text: str,
+        calls: tuple[ToolCall, ...],
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        decision: Decision | None,
+    ) -> Response:
+        metadata: dict[str, Any] = {"provider": self.name, "composed": not calls, "usage_estimated": True}
+        if decision is not None:
+            metadata["confidence"] = decision.confidence
+            metadata["reasoning"] = decision.reasoning
+            metadata["ungrounded"] = list(decision.ungrounded)
+        return Response(
+            message=text,
+            tokens_used=_usage(text, calls, messages, tools),
+            tool_calls=calls,
+            finish_reason="tool_calls" if calls else "stop",
+            model=self.model,
+            metadata=metadata,
+        )
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────
+
+    def close(self) -> None:
+        """Take no further calls. The engine stays loaded for the process's other providers."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_share(value: object) -> bool:
+    """Whether ``value`` is a number from 0.0 to 1.0."""
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and 0 <= value <= 1
+    )
+
+
+def _usage(
+    text: str, calls: Sequence[ToolCall], messages: Sequence[Message], tools: Sequence[ToolSpec]
+) -> TokenUsage:
+    """An estimate of what a chat model would have counted for the same exchange."""
+    read = sum(len(message.text) + _length(message.tool_calls) for message in messages)
+    read += sum(
+        len(tool.name) + len(tool.description) + len(json.dumps(dict(tool.parameters))) for tool in tools
+    )
+    return TokenUsage(input=_tokens(read), output=_tokens(len(text) + _length(calls)))
+
+
+def _length(calls: Sequence[ToolCall]) -> int:
+    return sum(len(call.name) + len(call.arguments_json) for call in calls)
+
+
+def _tokens(characters: int) -> int:
+    return math.ceil(characters / CHARACTERS_PER_TOKEN)
