@@ -67,6 +67,8 @@ _SPOKEN["gpt-4-omni"] = "gpt-4o"
 
 _VERSION = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{4}|latest|preview)\Z")
 
+_DATE = re.compile(r"(?<!\d)20\d\d-\d\d-\d\d(?!\d)")
+
 _SEPARATOR = "[-_. ]?"
 _VARIANTS = (
     "mini|nano|pro|max|codex|sol|terra|luna|astra|instruct|audio|realtime|transcribe|tts|image"
@@ -125,13 +127,20 @@ def price_model(model_name: str | None, served: str | None, deployment: str) -> 
     """The model whose price a call has; ``None`` where nothing tells.
 
     What the user says (``model_name``) comes first, then the model the server says it ``served``,
-    then what the name of the ``deployment`` suggests.
+    then what the name of the ``deployment`` suggests. A date in a name is kept: versions of a model
+    differ in price.
     """
-    if model_name and (said := resolve_model(model_name) or infer_model(model_name)):
+    if model_name and (said := resolve_model(model_name) or _inferred_version(model_name)):
         return said
     if served and (reported := resolve_model(served)):
         return reported
-    return infer_model(deployment)
+    return _inferred_version(deployment)
+
+
+def _inferred_version(name: str) -> str | None:
+    """The family a name suggests, with the date that stands in the name."""
+    family, date = infer_model(name), _DATE.search(name)
+    return family if family is None or date is None else f"{family}-{date.group()}"
 
 
 @cache

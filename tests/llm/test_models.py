@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loom_py.llm.models import FAMILIES, family_of, infer_model, price_model, resolve_model
+from loom_py.llm.prices import ModelPrice, PriceTable
 
 
 @pytest.mark.parametrize(
@@ -171,3 +172,10 @@ def test_the_price_goes_by_what_the_user_says_then_by_what_served_then_by_the_na
 
 def test_a_served_name_is_never_inferred_from() -> None:
     assert price_model(None, "gpt-5-ultra-2027-01-01", "custom-name") is None
+
+
+def test_a_date_in_the_name_of_a_deployment_decides_its_price() -> None:
+    name = price_model(None, None, "gpt-4o-2024-05-13-prod")
+    assert name == "gpt-4o-2024-05-13"
+    assert PriceTable.bundled().get(name) == ModelPrice(5, 15)
+    assert price_model("my gpt-4o-2024-08-06", None, "x") == "gpt-4o-2024-08-06"
