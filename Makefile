@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt plugins/loom-needle/pyproject.toml
 
 .PHONY: help demo test lint types floors unit docs docs-serve format bench constraints clean
@@ -16,20 +15,14 @@ help:
 	@echo "make docs    build the documentation into site/"
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python $(SOURCES)
-	@echo "Installing loom_py for the demo (once) …"
-	@$(PIP) install -c constraints.txt -e ".[demo]" -e plugins/loom-needle \
-		|| (echo "The local model's package cannot be installed; the demo will use its script." \
-		&& $(PIP) install -c constraints.txt -e ".[demo]")
+	@$(BIN)/python scripts/install.py demo
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python $(SOURCES)
-	@echo "Installing loom_py for development (once) …"
-	@$(PIP) install -c constraints.txt -e ".[dev]" -e plugins/loom-needle \
-		|| (echo "The local model's package cannot be installed; its tests will be skipped." \
-		&& $(PIP) install -c constraints.txt -e ".[dev]")
+	@$(BIN)/python scripts/install.py dev
 	@touch $@
 
 demo: $(VENV)/.demo
