@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from loom_py.events import FinalResponse, StreamEvent, TextDelta, UsageEvent
+from loom_py.llm.estimates import estimate_usage
 from loom_py.llm.provider import BaseProvider
-from loom_py.llm.scripted import estimate_usage, words
+from loom_py.llm.scripted import words
 from loom_py.messages import Message, Response, ToolSpec
 from loom_py.options import ChatOptions
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import re
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import TracebackType
@@ -25,8 +23,9 @@ from loom_py.events import (
     ToolCallStarted,
     UsageEvent,
 )
+from loom_py.llm.estimates import estimate_usage
 from loom_py.llm.provider import BaseProvider
-from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall, ToolSpec
+from loom_py.messages import Message, Response, TokenUsage, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
 
 __all__ = [
@@ -35,16 +34,9 @@ __all__ = [
     "ScriptedRequest",
     "Step",
     "call",
-    "estimate_usage",
     "reply",
     "words",
 ]
-
-CHARACTERS_PER_TOKEN = 4
-"""The usual rule of thumb for English text; an estimate, and marked as one."""
-
-IMAGE_TOKENS = 85
-"""What OpenAI bills for an image at low detail."""
 
 _WORDS = re.compile(r"\s*\S+\s*|\s+")
 
@@ -396,30 +388,3 @@ def _beyond_the_script(request: ScriptedRequest, steps: int) -> ScriptError:
         f"it had {len(request.messages)} messages, the last: {last}; tools: {tools}",
         hint="Add a step for it, or find out why the model was asked again.",
     )
-
-
-# ── estimates ────────────────────────────────────────────────────────────────────────────
-
-
-def _tokens(text: str) -> int:
-    return -(-len(text) // CHARACTERS_PER_TOKEN)
-
-
-def _message_tokens(message: Message) -> int:
-    parts = () if isinstance(message.content, str) else message.content
-    images = sum(isinstance(part, ImagePart) for part in parts)
-    calls = sum(_tokens(call.name + call.arguments_json) for call in message.tool_calls)
-    return _tokens(message.text) + IMAGE_TOKENS * images + calls
-
-
-def _tool_tokens(tool: ToolSpec) -> int:
-    schema = ""
-    with suppress(TypeError, ValueError):  # a test may pass a schema that is not JSON
-        schema = json.dumps(dict(tool.parameters))
-    return _tokens(tool.name + tool.description + schema)
-
-
-def estimate_usage(messages: Sequence[Message], tools: Sequence[ToolSpec], answer: Message) -> TokenUsage:
-    """About how many tokens this call would take: a quarter of its characters."""
-    asked = sum(map(_message_tokens, messages)) + sum(map(_tool_tokens, tools))
-    return TokenUsage(max(1, asked), max(1, _message_tokens(answer)))

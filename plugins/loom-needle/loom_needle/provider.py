@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import uuid
 from collections.abc import Collection, Sequence
@@ -13,9 +12,10 @@ from loom_needle.answer import compose, decline
 from loom_needle.engine import MODEL, Decision, check_installed, decide
 from loom_needle.schema import engine_tools
 from loom_py.errors import ConfigError, ContextLengthError, InvalidRequestError, ProviderError
+from loom_py.llm.estimates import estimate_usage
 from loom_py.llm.profiles import ModelProfile
 from loom_py.llm.provider import BaseProvider
-from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall, ToolSpec
+from loom_py.messages import ImagePart, Message, Response, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
 
 __all__ = ["MAX_QUESTION_CHARACTERS", "MAX_TOOLS", "NeedleProvider"]
@@ -28,9 +28,6 @@ MAX_QUESTION_CHARACTERS = 8000
 
 DEFAULT_MIN_CONFIDENCE = 0.3
 """What the model chose wrongly in trials scored below this."""
-
-CHARACTERS_PER_TOKEN = 4
-"""The usual rule of thumb for English text; the engine does not count tokens."""
 
 PROFILE = ModelProfile(max_output=512, vision=False)
 
@@ -199,7 +196,7 @@ class NeedleProvider(BaseProvider):
             metadata["ungrounded"] = list(decision.ungrounded)
         return Response(
             message=text,
-            tokens_used=_usage(text, calls, messages, tools),
+            tokens_used=estimate_usage(messages, tools, Message.assistant(text, calls)),
             tool_calls=calls,
             finish_reason="tool_calls" if calls else "stop",
             model=self.model,
@@ -229,22 +226,3 @@ def _is_share(value: object) -> bool:
         and math.isfinite(value)
         and 0 <= value <= 1
     )
-
-
-def _usage(
-    text: str, calls: Sequence[ToolCall], messages: Sequence[Message], tools: Sequence[ToolSpec]
-) -> TokenUsage:
-    """An estimate of what a chat model would have counted for the same exchange."""
-    read = sum(len(message.text) + _length(message.tool_calls) for message in messages)
-    read += sum(
-        len(tool.name) + len(tool.description) + len(json.dumps(dict(tool.parameters))) for tool in tools
-    )
-    return TokenUsage(input=_tokens(read), output=_tokens(len(text) + _length(calls)))
-
-
-def _length(calls: Sequence[ToolCall]) -> int:
-    return sum(len(call.name) + len(call.arguments_json) for call in calls)
-
-
-def _tokens(characters: int) -> int:
-    return math.ceil(characters / CHARACTERS_PER_TOKEN)
