@@ -30,7 +30,9 @@ def use_own_output(own: bool = True) -> None:
 
 def _render(_: Any, __: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
     """Hand the whole event to the standard logger: readable as text, whole for a formatter."""
-    return (str(event.get("event", "")),), {"extra": {"loom_event": dict(event)}}
+    left_out = {"event", "level", "timestamp"}  # the record has them itself
+    fields = [f"{key}={value}" for key, value in event.items() if key not in left_out and value is not None]
+    return (" ".join([str(event.get("event", "")), *fields]),), {"extra": {"loom_event": dict(event)}}
 
 
 class Log:

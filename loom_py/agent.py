@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, aclosing, closing
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from structlog.contextvars import bound_contextvars
 
-from loom_py._concurrency import run_in_thread
+from loom_py._concurrency import run_coroutine, run_in_thread
 from loom_py._log import get_logger
-from loom_py.errors import AgentClosedError
+from loom_py.errors import AgentClosedError, LoomError, ToolError
 from loom_py.events import FinalResponse, StreamEvent, TextDelta, ToolResultEvent
 from loom_py.loop import AgentRun, AskModel, Limits, Step
-from loom_py.messages import ContentPart, Message, Response, ToolResult, ToolSpec
+from loom_py.messages import ContentPart, Message, Response, TokenUsage, ToolResult, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.resilience.breaker import BreakerStats, CircuitBreakers
 from loom_py.resilience.gateway import ModelGateway
 from loom_py.sessions import Session, Sessions
-from loom_py.tools import ToolExecutor
+from loom_py.tools import ToolExecutor, as_tool
 
 if TYPE_CHECKING:
     from loom_py.backends import Backend
@@ -31,6 +34,11 @@ __all__ = ["Agent"]
 
 _log = get_logger()
 
+_FREE_CHOICE = (None, "auto", "none")
+
+_under_way: ContextVar[tuple[_Chat, ...]] = ContextVar("loom_py_chats", default=())
+"""The chats that run the code that asks: a tool that chats in its own session would wait for ever."""
+
 
 @dataclass(slots=True)
 class _Chat:
@@ -40,12 +48,52 @@ class _Chat:
     run: AgentRun
     user: Message
     options: ChatOptions | None
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any]
+    started: float = field(default_factory=time.perf_counter)
     shown: bool = False
+    over: bool = False
 
-    def context(self) -> AbstractContextManager[object]:
-        """Binds the chat's fields for the log events of tools and providers."""
-        return bound_contextvars(**self.fields)
+    @property
+    def latency_ms(self) -> float:
+        return round((time.perf_counter() - self.started) * 1000, 1)
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        """Binds the chat's fields for the log events of tools and providers, and says who runs them.
+
+        Never around a ``yield``: what is bound there would show in the reader of the stream.
+        """
+        token = _under_way.set((*_under_way.get(), self))
+        try:
+            with bound_contextvars(**self.fields):
+                yield
+        finally:
+            _under_way.reset(token)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around the whole chat: an error says what was spent, and every end that is none is logged."""
+        try:
+            with self.run.accounted():
+                yield
+        except Exception as error:
+            facts: dict[str, Any] = {"error": type(error).__name__}
+            if isinstance(error, LoomError):
+                facts = {"error": error.code, "request_id": error.request_id}
+                facts |= _spent(error.tokens_used or TokenUsage(), error.cost_usd)
+            _log.warning("chat_failed", **self.fields, **facts, latency_ms=self.latency_ms)
+            raise
+        except BaseException:  # cancelled, or the reader of a stream went away
+            _log.info("chat_cancelled", **self.fields, latency_ms=self.latency_ms)
+            raise
+        finally:
+            self.over = True
+
+    def replied(self, reply: Response | None) -> Response:
+        """The reply at the end of a model's stream; the gateway has checked that it is there."""
+        assert reply is not None
+        self.shown = bool(reply.message.strip())
+        return reply
 
     def last_events(self, response: Response) -> Iterator[StreamEvent]:
         """What ends the stream; an answer no model wrote is shown first."""
@@ -84,13 +132,14 @@ class Agent:
         self.backends = tuple(backends)
         self.system_prompt = system_prompt
         self.limits = limits or Limits()
-        self.tools = tuple(tools)
+        self.tools = tuple(map(as_tool, tools))
         self._owned = tuple(owned)
         self._closed = False
         self._sessions = Sessions()
         self._gateway = ModelGateway(provider, breakers=model_breakers)
         self._tool_breakers = tool_breakers
         self._executor = ToolExecutor(self.tools, timeout=tool_timeout, guard=tool_breakers)
+        self._specs = tuple(tool.spec for tool in self.tools)
 
     def __repr__(self) -> str:
         tools = ", ".join(tool.name for tool in self.tools)
@@ -113,7 +162,7 @@ class Agent:
         session = self._open(session_id)
         with session.lock.hold():
             chat = self._begin(session, message, options)
-            with chat.run.accounted(), chat.context():
+            with chat.watched(), chat.context():
                 step = chat.run.begin()
                 while step is not None:
                     step = chat.run.send(self._take(chat, step))
@@ -130,7 +179,7 @@ class Agent:
         session = self._open(session_id)
         async with session.lock.ahold():
             chat = self._begin(session, message, options)
-            with chat.run.accounted(), chat.context():
+            with chat.watched(), chat.context():
                 step = chat.run.begin()
                 while step is not None:
                     step = chat.run.send(await self._atake(chat, step))
@@ -146,27 +195,30 @@ class Agent:
         """The answer as it comes: text, tool calls and their results, and at last the response.
 
         Nothing is sent before the first event is asked for. Closing the generator early hangs up,
-        and the session stays as it was.
+        and the session stays as it was. Until the stream has ended or was closed its session is
+        taken: do not start another chat in it from the loop that reads the stream.
         """
         session = self._open(session_id)
         with session.lock.hold():
             chat = self._begin(session, message, options)
-            with chat.run.accounted():
+            with chat.watched():
                 step = chat.run.begin()
                 while step is not None:
                     outcome: Response | tuple[ToolResult, ...]
                     if isinstance(step, AskModel):
+                        reply: Response | None = None
                         with closing(self._gateway.stream_chat(*self._asked(chat, step))) as events:
                             for event in events:
-                                if event.response is None:
+                                if (reply := event.response) is None:
                                     yield event
-                        outcome = _reply(chat, event)
+                        outcome = chat.replied(reply)
                     else:
                         with chat.context():
                             outcome = self._logged(chat, self._executor.run(step.calls))
                         yield from map(ToolResultEvent, outcome)
                     step = chat.run.send(outcome)
-            yield from chat.last_events(self._end(chat))
+            response = self._end(chat)
+        yield from chat.last_events(response)  # the session is free by now
 
     async def astream_chat(
         self,
@@ -179,24 +231,26 @@ class Agent:
         session = self._open(session_id)
         async with session.lock.ahold():
             chat = self._begin(session, message, options)
-            with chat.run.accounted():
+            with chat.watched():
                 step = chat.run.begin()
                 while step is not None:
                     outcome: Response | tuple[ToolResult, ...]
                     if isinstance(step, AskModel):
+                        reply: Response | None = None
                         async with aclosing(self._gateway.astream_chat(*self._asked(chat, step))) as events:
                             async for event in events:
-                                if event.response is None:
+                                if (reply := event.response) is None:
                                     yield event
-                        outcome = _reply(chat, event)
+                        outcome = chat.replied(reply)
                     else:
                         with chat.context():
                             outcome = self._logged(chat, await self._executor.arun(step.calls))
                         for result in outcome:
                             yield ToolResultEvent(result)
                     step = chat.run.send(outcome)
-            for event in chat.last_events(self._end(chat)):
-                yield event
+            response = self._end(chat)
+        for event in chat.last_events(response):
+            yield event
 
     # ── one step ─────────────────────────────────────────────────────────────────────────
 
@@ -213,9 +267,18 @@ class Agent:
     def _asked(
         self, chat: _Chat, step: AskModel
     ) -> tuple[Sequence[Message], Sequence[ToolSpec], ChatOptions | None, dict[str, Any]]:
-        """What the gateway is asked: an open breaker's tool is not offered to the model."""
-        tools = self._executor.specs() if step.with_tools else ()
-        return step.messages, tools, chat.options, chat.fields
+        """What the gateway is asked."""
+        options = chat.options
+        if options is not None and chat.run.has_run_tools and options.tool_choice not in _FREE_CHOICE:
+            options = replace(options, tool_choice=None)  # or it would be forced to call for ever
+        return step.messages, self._offered() if step.with_tools else (), options, chat.fields
+
+    def _offered(self) -> tuple[ToolSpec, ...]:
+        """The tools the model may ask for now: one whose breaker is open is left out."""
+        guard = self._tool_breakers
+        if guard is None or all(guard.available(spec.name) for spec in self._specs):
+            return self._specs  # the very same tuple, which a provider need not encode again
+        return tuple(spec for spec in self._specs if guard.available(spec.name))
 
     def _logged(self, chat: _Chat, results: tuple[ToolResult, ...]) -> tuple[ToolResult, ...]:
         for result in results:
@@ -233,16 +296,26 @@ class Agent:
     # ── one chat ─────────────────────────────────────────────────────────────────────────
 
     def _open(self, session_id: str | None) -> Session:
+        self._check_open()
+        session = self._sessions.get(session_id)
+        if any(chat.session is session and not chat.over for chat in _under_way.get()):
+            raise ToolError(
+                f"a tool cannot chat in session {session_id!r} while that session waits for the tool",
+                hint="Use another session_id in the tool, or none.",
+            )
+        return session
+
+    def _check_open(self) -> None:
         if self._closed:
             raise AgentClosedError(f"agent {self.name!r} is closed", hint="Build a new one.")
-        return self._sessions.get(session_id)
 
     def _begin(
         self, session: Session, message: str | Sequence[ContentPart], options: ChatOptions | None
     ) -> _Chat:
+        self._check_open()  # it may have been closed while the chat waited for its turn
         user = Message.user(message)
         system = () if self.system_prompt is None else (Message.system(self.system_prompt),)
-        fields: dict[str, Any] = {"agent": self.name}
+        fields: dict[str, Any] = {"agent": self.name, "deployment": self.provider.model}
         if session.id is not None:
             fields["session_id"] = session.id
         run = AgentRun((*system, *session.messages, user), self.limits)
@@ -254,16 +327,15 @@ class Agent:
         if chat.session.id is not None:
             response.metadata["session_id"] = chat.session.id
         chat.session.messages = (*chat.session.messages, chat.user, *chat.run.messages)
-        usage = response.tokens_used
         _log.info(
             "chat",
             **chat.fields,
             turns=response.metadata["turns"],
             tool_executions=response.metadata["tool_executions"],
-            input_tokens=usage.input,
-            output_tokens=usage.output,
-            cost_usd=None if response.cost_usd is None else str(response.cost_usd),
+            **_spent(response.tokens_used, response.cost_usd),
             finish_reason=response.finish_reason,
+            request_id=response.metadata.get("request_id"),
+            latency_ms=chat.latency_ms,
         )
         return response
 
@@ -294,20 +366,18 @@ class Agent:
         if self._closed:
             return
         self._closed = True
-        for thing in self._owned:
-            if (close := getattr(thing, "close", None)) is not None:
-                close()
+        with ExitStack() as stack:  # one that fails to close does not keep the others open
+            for thing in reversed(self._owned):
+                stack.callback(_close, thing)
 
     async def aclose(self) -> None:
         """`close`, async: also closes the async connections of this event loop."""
         if self._closed:
             return
         self._closed = True
-        for thing in self._owned:
-            if (aclose := getattr(thing, "aclose", None)) is not None:
-                await aclose()
-            elif (close := getattr(thing, "close", None)) is not None:
-                await run_in_thread(close)
+        async with AsyncExitStack() as stack:
+            for thing in reversed(self._owned):
+                stack.push_async_callback(_aclose, thing)
 
     def __enter__(self) -> Self:
         return self
@@ -332,8 +402,24 @@ class Agent:
         await self.aclose()
 
 
-def _reply(chat: _Chat, last: StreamEvent) -> Response:
-    """The reply that the last event of a model's stream carries; the gateway has checked it."""
-    assert last.response is not None
-    chat.shown = bool(last.response.message.strip())
-    return last.response
+def _close(thing: object) -> None:
+    if (close := getattr(thing, "close", None)) is not None:
+        close()
+    elif (aclose := getattr(thing, "aclose", None)) is not None:
+        run_coroutine(aclose())
+
+
+async def _aclose(thing: object) -> None:
+    if (aclose := getattr(thing, "aclose", None)) is not None:
+        await aclose()
+    elif (close := getattr(thing, "close", None)) is not None:
+        await run_in_thread(close)
+
+
+def _spent(usage: TokenUsage, cost: Decimal | None) -> dict[str, Any]:
+    """The fields of a log event that say what was spent."""
+    return {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cost_usd": None if cost is None else str(cost),
+    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from loom_py.agent import Agent
@@ -19,6 +20,7 @@ from loom_py.llm.registry import create_provider
 from loom_py.loop import Limits
 from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
 from loom_py.tools import Tool, as_tool
+from loom_py.tools.tool import check_timeout
 
 if TYPE_CHECKING:
     import httpx2
@@ -233,39 +235,38 @@ class AgentBuilder:
         provider = self._provider(problems)
         backends = self._checked_backends(problems)
         tools = self._checked_tools(backends, problems)
-        limits = _try(problems, "limits", lambda: Limits(**(self._limits or {})))
-        breakers = _try(
-            problems,
-            "circuit_breakers",
-            lambda: None if self._breakers is None else BreakerConfig(**self._breakers),
-        )
+        _check_each(problems, "limits", Limits, self._limits or {})
+        _check_each(problems, "circuit_breakers", BreakerConfig, self._breakers or {})
         problems += self._plain_problems()
-        owned = self._owned(provider)
         if problems or provider is None:
-            for thing in owned:
-                if (close := getattr(thing, "close", None)) is not None:
-                    close()
+            self._discard(provider)
             raise BuilderError(problems)
-        guarded = breakers is not None
+        breakers = None if self._breakers is None else BreakerConfig(**self._breakers)
         return Agent(
             provider,
             tools=tools,
             backends=backends,
             system_prompt=self._system_prompt,
             name=self._name,
-            limits=limits,
+            limits=Limits(**(self._limits or {})),
             tool_timeout=self._tool_timeout,
-            model_breakers=CircuitBreakers("deployment", breakers) if guarded else None,
-            tool_breakers=CircuitBreakers("tool", breakers) if guarded else None,
-            owned=owned,
+            model_breakers=None if breakers is None else CircuitBreakers("deployment", breakers),
+            tool_breakers=None if breakers is None else CircuitBreakers("tool", breakers),
+            owned=self._owned(provider),
         )
 
-    def _owned(self, provider: LLMProvider | None) -> tuple[Any, ...]:
+    def _discard(self, provider: LLMProvider | None) -> None:
+        """Close a provider that was made for nothing; what the caller made stays the caller's."""
+        if self._llm is not None and provider is not self._llm.provider:
+            close = getattr(provider, "close", None)
+            if close is not None:
+                close()
+
+    def _owned(self, provider: LLMProvider) -> tuple[Any, ...]:
         """What the agent closes with itself."""
-        own = [backend for backend, shared in self._backends if not shared]
-        if provider is not None and self._llm is not None and not self._llm.shared:
-            own.insert(0, provider)
-        return tuple(own)
+        shared = self._llm is not None and self._llm.shared
+        own = [] if shared else [provider]
+        return (*own, *(backend for backend, is_shared in self._backends if not is_shared))
 
     def _provider(self, problems: list[Problem]) -> LLMProvider | None:
         llm = self._llm
@@ -281,8 +282,8 @@ class AgentBuilder:
             problems.append(
                 Problem("llm", f"settings ({unused}) go with a provider's name, not with a provider object")
             )
-        if not isinstance(llm.provider, LLMProvider):
-            kind = type(llm.provider).__name__
+        if isinstance(llm.provider, type) or not isinstance(llm.provider, LLMProvider):
+            kind = _kind(llm.provider)
             remedy = "give an LLMProvider, or the name of an installed one"
             problems.append(Problem("llm", f"{kind} is not an LLM provider", remedy))
             return None
@@ -292,11 +293,10 @@ class AgentBuilder:
         good = []
         for number, (backend, _) in enumerate(self._backends, 1):
             field = "backend" if len(self._backends) == 1 else f"backend {number}"
-            if not isinstance(backend, Backend):
-                kind = type(backend).__name__
+            if isinstance(backend, type) or not isinstance(backend, Backend):
                 remedy = "give an object with the Backend methods, such as SQLBackend(url)"
-                problems.append(Problem(field, f"{kind} is not a backend", remedy))
-            elif _try(problems, field, lambda b=backend: (b.ping(), b)[1]) is not None:  # type: ignore[misc]
+                problems.append(Problem(field, f"{_kind(backend)} is not a backend", remedy))
+            elif _try(problems, field, partial(_pinged, backend)) is not None:
                 good.append(backend)
         return tuple(good)
 
@@ -305,10 +305,10 @@ class AgentBuilder:
     ) -> tuple[Tool[..., Any], ...]:
         tools: list[Tool[..., Any]] = []
         for thing in self._tools:
-            made = _try(problems, "tools", lambda t=thing: as_tool(t))  # type: ignore[misc]
+            made = _try(problems, "tools", partial(as_tool, thing))
             tools += [] if made is None else [made]
         for backend in backends:
-            tools += _try(problems, f"backend {backend.name}", lambda b=backend: tuple(b.tools())) or ()  # type: ignore[misc]
+            tools += _try(problems, f"backend {backend.name}", backend.tools) or ()
         names = [tool.name for tool in tools]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
             message = f"{names.count(name)} tools are named {name!r}"
@@ -318,16 +318,31 @@ class AgentBuilder:
 
     def _plain_problems(self) -> list[Problem]:
         problems = []
-        if not str(self._name).strip():
-            problems.append(Problem("name", "the agent's name must not be empty"))
+        name: object = self._name
+        if not isinstance(name, str) or not name.strip():
+            problems.append(Problem("name", f"the agent's name must be text that is not empty, not {name!r}"))
         prompt: object = self._system_prompt
         if prompt is not None and not isinstance(prompt, str):
-            kind = type(prompt).__name__
-            problems.append(Problem("system_prompt", f"the system prompt must be text, not {kind}"))
-        if self._tool_timeout is not None and self._tool_timeout <= 0:
-            message = f"tool_timeout must be more than 0 seconds, not {self._tool_timeout}"
-            problems.append(Problem("limits", message))
+            problems.append(Problem("system_prompt", f"the system prompt must be text, not {_kind(prompt)}"))
+        _try(problems, "limits", partial(check_timeout, self._tool_timeout, "tool_timeout"))
         return problems
+
+
+def _pinged(backend: Backend) -> Backend:
+    backend.ping()
+    return backend
+
+
+def _kind(thing: object) -> str:
+    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
+
+
+def _check_each(
+    problems: list[Problem], field: str, make: Callable[..., object], settings: Mapping[str, Any]
+) -> None:
+    """Try every setting by itself, so that each wrong one is reported."""
+    for name, value in settings.items():
+        _try(problems, field, partial(make, **{name: value}))
 
 
 def _try(problems: list[Problem], field: str, make: Callable[[], _T]) -> _T | None:

@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import count
 from typing import Any, Literal, TypeAlias, cast
 
 from loom_py.errors import ConfigError, LimitExceededError, LoomError
@@ -96,6 +97,11 @@ class AgentRun:
         self._notes: dict[str, Any] = {}
         self._loop: _Loop = self._run()
 
+    @property
+    def has_run_tools(self) -> bool:
+        """Whether a tool of this chat has run, or was tried."""
+        return bool(self._results)
+
     def begin(self) -> Step | None:
         """The first step."""
         return self._advance(None)
@@ -128,10 +134,10 @@ class AgentRun:
         nudge: tuple[Message, ...] = ()
         while (limit := self._limit_reached()) is None:
             reply = yield from self._ask(nudge, with_tools=True)
+            nudge = ()
             if reply.tool_calls:
                 yield from self._run_tools(reply)
-                nudge = ()
-            elif reply.message.strip() or nudge:
+            elif reply.message.strip() or "empty_retried" in self._notes:
                 return self._answer(reply)
             else:
                 self._notes["empty_retried"] = True
@@ -143,7 +149,7 @@ class AgentRun:
             )
         self._notes |= {f"{limit}_hit": True, "synthesized": True}
         reply = yield from self._ask((Message.user(ANSWER_NOW),), with_tools=False)
-        return self._answer(replace(reply, tool_calls=()))
+        return self._answer(reply)
 
     def _limit_reached(self) -> str | None:
         if self._turns >= self._limits.max_turns:
@@ -162,7 +168,7 @@ class AgentRun:
 
     def _run_tools(self, reply: Response) -> Generator[Step, Any, None]:
         calls = _with_distinct_ids(reply.tool_calls)
-        self.messages.append(Message.assistant(reply.message, calls))
+        self.messages.append(replace(reply.to_message(), tool_calls=calls))
         left = self._limits.max_tool_executions - len(self._results)
         allowed = min(left, self._limits.max_tool_calls_per_reply)
         run, refused = calls[:allowed], calls[allowed:]
@@ -185,7 +191,7 @@ class AgentRun:
         if not text.strip():
             text = f"Completed {len(self._results)} tool executions across {self._turns} turns."
             self._notes["empty_reply"] = True
-        self.messages.append(Message.assistant(text))
+        self.messages.append(replace(reply.to_message(), content=text, tool_calls=()))
         return Response(
             message=text,
             tokens_used=self._usage,
@@ -205,11 +211,14 @@ class AgentRun:
 
 def _with_distinct_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
     """The calls with an id each: a result must find its call, also for models that repeat ids."""
+    given = {call.id for call in calls}
     seen: set[str] = set()
     distinct = []
-    for number, call in enumerate(calls, 1):
+    for call in calls:
         if not call.id or call.id in seen:
-            call = replace(call, id=f"{call.id or 'call'}_{number}")
+            base = call.id or "call"
+            fresh = (f"{base}_{number}" for number in count(1))
+            call = replace(call, id=next(name for name in fresh if name not in given | seen))
         seen.add(call.id)
         distinct.append(call)
     return tuple(distinct)

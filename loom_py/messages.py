@@ -11,12 +11,13 @@ to its own.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Self, TypeAlias
+
+from loom_py.content import ContentPart, ImagePart, JSONForm, JSONObject, TextPart, part_from_dict
 
 __all__ = [
     "ContentPart",
@@ -35,101 +36,6 @@ __all__ = [
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ROLES: frozenset[str] = frozenset({"system", "user", "assistant", "tool"})
-
-JSONObject: TypeAlias = dict[str, Any]
-
-
-class JSONForm:
-    """The JSON text forms of a class that has ``to_dict`` and ``from_dict``."""
-
-    __slots__ = ()
-
-    def to_dict(self) -> JSONObject:
-        """A JSON-compatible ``dict`` that `from_dict` turns back into an equal object."""
-        raise TypeError(f"{type(self).__name__} has no JSON form")
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The object that `to_dict` wrote."""
-        raise TypeError(f"{cls.__name__} has no JSON form")
-
-    def to_json(self) -> str:
-        """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """The object that `to_json` wrote. Raises `json.JSONDecodeError` on other text."""
-        return cls.from_dict(json.loads(text))
-
-
-# ── content ──────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class TextPart(JSONForm):
-    """A piece of text inside a message with several parts."""
-
-    text: str
-
-    def to_dict(self) -> JSONObject:
-        return {"type": "text", "text": self.text}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(data["text"])
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePart(JSONForm):
-    """An image inside a message, by ``url`` or as ``data`` (bytes) with its ``media_type``.
-
-    ``detail`` is ``"auto"``, ``"low"`` or ``"high"``: how closely a vision model should look.
-    Raises `ValueError` unless exactly one of ``url`` and ``data`` is given.
-    """
-
-    url: str | None = None
-    data: bytes | None = field(default=None, repr=False)
-    media_type: str = "image/png"
-    detail: Literal["auto", "low", "high"] = "auto"
-
-    def __post_init__(self) -> None:
-        if (self.url is None) == (self.data is None):
-            raise ValueError("an image part takes exactly one of url= and data=")
-
-    @property
-    def source(self) -> str:
-        """The URL of the image; for ``data`` a ``data:`` URL in base64."""
-        if self.url is not None:
-            return self.url
-        encoded = base64.b64encode(self.data or b"").decode("ascii")
-        return f"data:{self.media_type};base64,{encoded}"
-
-    def to_dict(self) -> JSONObject:
-        data: JSONObject = {"type": "image", "media_type": self.media_type, "detail": self.detail}
-        if self.url is not None:
-            data["url"] = self.url
-        else:
-            data["data"] = base64.b64encode(self.data or b"").decode("ascii")
-        return data
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        encoded = data.get("data")
-        return cls(
-            url=data.get("url"),
-            data=None if encoded is None else base64.b64decode(encoded),
-            media_type=data["media_type"],
-            detail=data["detail"],
-        )
-
-
-ContentPart: TypeAlias = TextPart | ImagePart
-
-
-def _part_from_dict(data: Mapping[str, Any]) -> ContentPart:
-    return TextPart.from_dict(data) if data["type"] == "text" else ImagePart.from_dict(data)
-
 
 # ── tools ────────────────────────────────────────────────────────────────────────────────
 
@@ -238,6 +144,8 @@ class Message(JSONForm):
 
     ``content`` is text or a tuple of parts. ``tool_calls`` belong to the assistant;
     ``tool_call_id`` says which call a tool message answers, and ``name`` which tool it was.
+    ``provider_data`` is what the provider needs to see again in the next turn, such as a model's
+    encrypted reasoning; it is JSON-compatible and nobody else's business.
     Raises `ValueError` for an unknown role.
     """
 
@@ -246,6 +154,7 @@ class Message(JSONForm):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    provider_data: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -291,19 +200,22 @@ class Message(JSONForm):
             data["tool_call_id"] = self.tool_call_id
         if self.name is not None:
             data["name"] = self.name
+        if self.provider_data:
+            data["provider_data"] = self.provider_data
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         content = data.get("content", "")
         if not isinstance(content, str):
-            content = tuple(_part_from_dict(part) for part in content)
+            content = tuple(part_from_dict(part) for part in content)
         return cls(
             data["role"],
             content,
             tuple(ToolCall.from_dict(call) for call in data.get("tool_calls", ())),
             data.get("tool_call_id"),
             data.get("name"),
+            data.get("provider_data", {}),
         )
 
 
@@ -362,7 +274,8 @@ class Response(JSONForm):
 
     ``cost_usd`` is ``None`` when the price of a model is not known: never a guess, never 0.
     ``finish_reason`` is the provider's own word: ``stop``, ``length``, ``tool_calls``, …
-    ``metadata`` is JSON-compatible: request id, deployment, latency and the like.
+    ``metadata`` is JSON-compatible: request id, deployment, latency and the like. ``provider_data`` is
+    what the provider needs to see again in the next turn.
     """
 
     message: str
@@ -373,10 +286,11 @@ class Response(JSONForm):
     model: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     tool_results: tuple[ToolResult, ...] = ()
+    provider_data: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def to_message(self) -> Message:
         """The reply as the assistant message that goes into the history."""
-        return Message.assistant(self.message, self.tool_calls)
+        return Message("assistant", self.message, self.tool_calls, provider_data=self.provider_data)
 
     def to_dict(self) -> JSONObject:
         return {
@@ -388,6 +302,7 @@ class Response(JSONForm):
             "model": self.model,
             "metadata": self.metadata,
             "tool_results": [result.to_dict() for result in self.tool_results],
+            "provider_data": self.provider_data,
         }
 
     @classmethod
@@ -402,4 +317,5 @@ class Response(JSONForm):
             model=data["model"],
             metadata=data["metadata"],
             tool_results=tuple(ToolResult.from_dict(result) for result in data["tool_results"]),
+            provider_data=data.get("provider_data", {}),
         )

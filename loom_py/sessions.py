@@ -22,7 +22,10 @@ class Session:
 
 
 class Sessions:
-    """All conversations of an agent. A chat without a session id gets one of its own, not kept."""
+    """All conversations of an agent. A chat without a session id gets one of its own, not kept.
+
+    A session in which nothing was answered yet is none.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,14 +41,18 @@ class Sessions:
     def ids(self) -> tuple[str, ...]:
         """The ids of all sessions that are kept, oldest first."""
         with self._lock:
-            return tuple(self._sessions)
+            return tuple(name for name, session in self._sessions.items() if session.messages)
 
     def messages(self, session_id: str) -> tuple[Message, ...]:
         """The messages of a session, without the system prompt. Raises `KeyError` if there is none."""
         with self._lock:
-            return self._sessions[session_id].messages
+            session = self._sessions.get(session_id)
+        if session is None or not session.messages:
+            raise KeyError(session_id)
+        return session.messages
 
     def delete(self, session_id: str) -> bool:
         """Forget a session; whether there was one."""
         with self._lock:
-            return self._sessions.pop(session_id, None) is not None
+            session = self._sessions.pop(session_id, None)
+        return session is not None and bool(session.messages)

@@ -42,7 +42,9 @@ def configure_logging(
 
     Only the ``loom_py`` logger is touched; calling it again replaces what it did before. Model
     calls are logged as ``model_call`` with deployment, session_id, input_tokens, output_tokens,
-    cost_usd, latency_ms and request_id; tool calls as ``tool_call``, whole turns as ``chat``.
+    cost_usd, latency_ms and request_id; tool calls as ``tool_call``, whole turns as ``chat`` with the
+    sums. What goes wrong is a warning: ``model_call_failed``, ``model_call_refused`` by an open
+    breaker, ``chat_failed``; what is broken off is ``model_call_cancelled`` and ``chat_cancelled``.
 
     Raises `ConfigError` for an unknown format or level.
     """

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from loom_py._log import get_logger
 from loom_py.errors import CircuitOpenError, ConfigError
@@ -48,12 +49,13 @@ class BreakerConfig:
 
     def __post_init__(self) -> None:
         for name in ("failure_threshold", "success_threshold"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}", field=name)
-        if self.open_seconds <= 0:
-            raise ConfigError(
-                f"open_seconds must be more than 0, not {self.open_seconds}", field="open_seconds"
-            )
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}", field=name)
+        for name in ("open_seconds", "max_open_seconds"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not value > 0:
+                raise ConfigError(f"{name} must be a number of seconds above 0, not {value!r}", field=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class CircuitBreaker:
         self._opens = 0
         self._opened_at = 0.0
         self._probing = False
+        self._changes: deque[dict[str, Any]] = deque()
 
     def __repr__(self) -> str:
         return f"CircuitBreaker({self.name!r}, state={self.state!r})"
@@ -153,15 +156,21 @@ class CircuitBreaker:
                 )
             if self._state == "open":
                 self._change("half-open")
-            probe = self._state == "half-open"
-            self._probing = probe
-            return Permit(self, self._generation, probe)
+            self._probing = self._state == "half-open"
+            permit = Permit(self, self._generation, self._probing)
+        try:
+            self._announce()
+        except BaseException:  # a log that fails must not keep the probe's place
+            permit.neutral()
+            raise
+        return permit
 
     def reset(self) -> None:
         """Close the breaker and forget its history."""
         with self._lock:
             self._failures = self._opens = 0
             self._change("closed")
+        self._announce()
 
     def _remaining(self) -> float | None:
         """Seconds until a call is let through; ``None`` if it is now."""
@@ -185,6 +194,7 @@ class CircuitBreaker:
                 self._succeeded()
             elif outcome is False:
                 self._failed()
+        self._announce()
 
     def _succeeded(self) -> None:
         if self._state == "closed":
@@ -208,15 +218,20 @@ class CircuitBreaker:
         self._successes = 0
         self._probing = False
         if before != state:
-            emit = _log.warning if state == "open" else _log.info
-            emit(
-                "circuit_breaker",
-                breaker=self.name,
-                before=before,
-                after=state,
-                failures=self._failures,
-                open_seconds=self.open_time() if state == "open" else None,
+            open_seconds = self.open_time() if state == "open" else None
+            self._changes.append(
+                {"before": before, "after": state, "failures": self._failures, "open_seconds": open_seconds}
             )
+
+    def _announce(self) -> None:
+        """Log what changed. Not under the lock: whoever handles the event may ask the breaker."""
+        while True:
+            try:
+                change = self._changes.popleft()
+            except IndexError:
+                return
+            emit = _log.warning if change["after"] == "open" else _log.info
+            emit("circuit_breaker", breaker=self.name, **change)
 
 
 class CircuitBreakers:

@@ -14,6 +14,8 @@ from typing import Any
 
 from loom_py._log import Log, get_logger
 from loom_py.errors import (
+    CircuitOpenError,
+    ConnectionFailedError,
     LoomError,
     MalformedResponseError,
     ProviderError,
@@ -34,8 +36,18 @@ FAILURES = (ServiceUnavailableError, RequestTimeoutError, StreamInterruptedError
 
 
 def counts_as_failure(error: BaseException) -> bool:
-    """Whether ``error`` counts against the deployment's circuit breaker."""
-    return isinstance(error, FAILURES)
+    """Whether ``error`` counts against the deployment's circuit breaker.
+
+    A `ProviderError` of no particular kind does: nothing says that it was the caller's fault.
+    """
+    return isinstance(error, FAILURES) or type(error) is ProviderError
+
+
+FOREIGN: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
+    (TimeoutError, RequestTimeoutError),
+    (ConnectionError, ConnectionFailedError),
+)
+"""What a provider's stray exceptions stand for; all others are a plain `ProviderError`."""
 
 
 class _Call:
@@ -64,7 +76,7 @@ class ModelGateway:
     ) -> Response:
         """One reply. ``fields`` go into the log event."""
         with self._watched(self._log.bind(**fields)) as call:
-            call.response = self.provider.chat(messages, tools, options=options)
+            call.response = _checked(self.provider.chat(messages, tools, options=options), self.provider)
         return call.response
 
     async def achat(
@@ -76,7 +88,8 @@ class ModelGateway:
     ) -> Response:
         """One reply, async."""
         with self._watched(self._log.bind(**fields)) as call:
-            call.response = await self.provider.achat(messages, tools, options=options)
+            reply = await self.provider.achat(messages, tools, options=options)
+            call.response = _checked(reply, self.provider)
         return call.response
 
     def stream_chat(
@@ -123,6 +136,7 @@ class ModelGateway:
                 f"the stream of provider {self.provider.name!r} ended without a final response",
                 deployment=self.provider.model,
             )
+        _checked(call.response, self.provider)
 
     @contextmanager
     def _watched(self, log: Log) -> Iterator[_Call]:
@@ -130,7 +144,12 @@ class ModelGateway:
         deployment = self.provider.model
         permit = None
         if self.breakers is not None:
-            permit = self.breakers.enter(f"{self.provider.name}/{deployment}")
+            try:
+                permit = self.breakers.enter(f"{self.provider.name}/{deployment}")
+            except CircuitOpenError as refusal:
+                refusal.deployment = deployment
+                log.warning("model_call_refused", **_error_fields(refusal, deployment))
+                raise
         call = _Call()
         started = time.perf_counter()
         try:
@@ -154,8 +173,21 @@ class ModelGateway:
             log.info("model_call", **_response_fields(call.response, deployment), latency_ms=_since(started))
 
 
+def _checked(reply: object, provider: LLMProvider) -> Response:
+    """``reply`` if it is what a provider should give. Raises `MalformedResponseError` if not."""
+    if isinstance(reply, Response) and isinstance(reply.message, str):
+        return reply
+    what = "a Response without text" if isinstance(reply, Response) else type(reply).__name__
+    raise MalformedResponseError(
+        f"provider {provider.name!r} gave {what}, not a Response with text",
+        deployment=provider.model,
+        hint="Report this to the provider's author.",
+    )
+
+
 def _foreign(exc: Exception, provider: LLMProvider) -> ProviderError:
-    return ProviderError(
+    kind = next((ours for theirs, ours in FOREIGN if isinstance(exc, theirs)), ProviderError)
+    return kind(
         f"provider {provider.name!r} raised {type(exc).__name__}: {exc}",
         deployment=provider.model,
         hint="A provider should raise errors of loom_py.errors only; report this to its author.",
