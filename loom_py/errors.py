@@ -236,15 +236,15 @@ class Problem:
 
 
 class BuilderError(ConfigError):
-    """`AgentBuilder.build` failed; ``problems`` holds everything that is wrong."""
+    """`AgentBuilder.build` (or a client) failed; ``problems`` holds everything that is wrong."""
 
     code = "builder_error"
 
-    def __init__(self, problems: Iterable[Problem], **facts: Any) -> None:
+    def __init__(self, problems: Iterable[Problem], *, what: str = "the agent", **facts: Any) -> None:
         self.problems = tuple(problems)
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(f"the agent cannot be built, {count}:\n{lines}", **facts)
+        super().__init__(f"{what} cannot be built, {count}:\n{lines}", **facts)
 
 
 class ToolDefinitionError(ConfigError):
@@ -392,11 +392,14 @@ class ContentFilterError(ProviderError):
 
     @property
     def filtered(self) -> tuple[str, ...]:
-        return tuple(
-            name
-            for name, verdict in self.categories.items()
-            if isinstance(verdict, Mapping) and verdict.get("filtered") is True
-        )
+        return tuple(name for name, verdict in self.categories.items() if _blocked(verdict))
+
+
+def _blocked(verdict: Any) -> bool:
+    """Whether a verdict blocked: an object that says so, or a list with one (custom blocklists)."""
+    if isinstance(verdict, (list, tuple)):
+        return any(map(_blocked, verdict))
+    return isinstance(verdict, Mapping) and verdict.get("filtered") is True
 
 
 class RateLimitError(ProviderError):

@@ -11,10 +11,12 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
-from loom_py._concurrency import run_coroutine, run_in_thread
+from loom_py._concurrency import FairLock, run_coroutine, run_in_thread
 from loom_py.errors import AuthenticationError, ConfigError
+from loom_py.llm.azure.config import bare_token
 
 __all__ = ["TokenProvider", "TokenSource"]
 
@@ -35,10 +37,14 @@ class TokenSource:
         self._source = source
         self._scope = scope
         self._clock = clock
-        self._lock = threading.Lock()
+        # Of many calls that find no token one asks for it. Threads and tasks wait apart: a blocking
+        # call made on an event loop must never wait for a task of that loop.
+        self._turn = threading.Lock()
+        self._async_turn = FairLock()
         self._token = ""
         self._expires_on = 0.0
         get_token = getattr(source, "get_token", None)
+        self._keeps = callable(get_token)  # a provider function keeps its own cache
         if callable(get_token):
             self._ask: Callable[[], Any] = lambda: get_token(scope)
             function: Any = get_token
@@ -58,25 +64,30 @@ class TokenSource:
 
     def token(self) -> str:
         """A valid token, from blocking code."""
-        with self._lock:
-            if (kept := self._kept()) is not None:
-                return kept
-            try:
-                answer = self._ask()
-                if inspect.isawaitable(answer):
-                    answer = run_coroutine(_await(answer))
-            except Exception as exc:  # noqa: BLE001 - whatever the credential raises
-                failure = _failed(exc)
-            else:
-                return self._keep(answer)
-        raise failure
+        with self._turn if self._keeps else nullcontext():
+            return self._kept() or self._fetch()
 
     async def atoken(self) -> str:
         """A valid token, from async code; a blocking credential runs in a thread."""
-        if (kept := self._kept()) is not None:
+        if kept := self._kept():
             return kept
         if not self.is_async:
             return await run_in_thread(self.token)
+        async with self._async_turn.ahold() if self._keeps else nullcontext():
+            return self._kept() or await self._afetch()
+
+    def _fetch(self) -> str:
+        try:
+            answer = self._ask()
+            if inspect.isawaitable(answer):
+                answer = run_coroutine(_await(answer))
+        except Exception as exc:  # noqa: BLE001 - whatever the credential raises
+            failure = _failed(exc)
+        else:
+            return self._keep(answer)
+        raise failure
+
+    async def _afetch(self) -> str:
         try:
             answer = await self._ask()
         except Exception as exc:  # noqa: BLE001 - whatever the credential raises
@@ -85,19 +96,28 @@ class TokenSource:
             return self._keep(answer)
         raise failure
 
-    def _kept(self) -> str | None:
-        return self._token if self._clock() < self._expires_on - REFRESH_BEFORE else None
+    @property
+    def current(self) -> str:
+        """The token given last, to be kept out of texts; empty before the first."""
+        return self._token
+
+    def forget(self) -> None:
+        """The server refused the token: ask for another next time."""
+        self._expires_on = 0.0
+
+    def _kept(self) -> str:
+        return self._token if self._clock() < self._expires_on - REFRESH_BEFORE else ""
 
     def _keep(self, answer: Any) -> str:
-        token: Any = answer
-        expires_on = 0.0  # a provider function keeps its own cache
-        if not isinstance(answer, str):
-            token, expires_on = getattr(answer, "token", None), float(getattr(answer, "expires_on", 0))
-        if not isinstance(token, str) or not token:
+        token = answer if isinstance(answer, str) else getattr(answer, "token", None)
+        expires_on = getattr(answer, "expires_on", None)
+        token = bare_token(token) if isinstance(token, str) else ""
+        if not token:
             raise AuthenticationError(
                 "the credential gave no token", hint="Check what the token provider returns."
             )
-        self._token, self._expires_on = token, expires_on
+        self._token = token
+        self._expires_on = float(expires_on) if isinstance(expires_on, (int, float)) else 0.0
         return token
 
 

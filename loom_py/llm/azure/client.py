@@ -1,44 +1,32 @@
 """`AzureOpenAIClient`: an Azure OpenAI deployment as an `LLMProvider`.
 
-The official SDK does authentication, routing, connection pools and timeouts. The request is our
-own bytes through the SDK's ``post`` and the answer comes back as raw bytes with its headers, so
-that nothing Azure says is lost and no SDK model is built on the way. This is the only file that
-touches the ``openai`` package, and it imports it when the first client is needed.
+The SDK and its transport are behind `connections`; what they raise is translated in `failures`.
 """
 
 from __future__ import annotations
 
-import json
-import threading
 import time
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Self
 
-from loom_py._concurrency import current_loop
 from loom_py._log import get_logger
-from loom_py.errors import (
-    ConfigError,
-    ConnectionFailedError,
-    LoomError,
-    MalformedResponseError,
-    ProviderError,
-    RequestTimeoutError,
-)
+from loom_py.errors import ConfigError, LoomError, MalformedResponseError, RequestTimeoutError
 from loom_py.events import FinalResponse, StreamEvent, UsageEvent
 from loom_py.llm.azure.auth import TokenProvider, TokenSource
 from loom_py.llm.azure.config import AzureOpenAIConfig
+from loom_py.llm.azure.connections import Connections, HttpRequest
+from loom_py.llm.azure.costs import DeploymentCosts
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.errors import error_from_answer
+from loom_py.llm.azure.failures import transport_failure
 from loom_py.llm.azure.headers import facts, header, request_id
 from loom_py.llm.azure.schema import EncodedTools, encode_tools
 from loom_py.llm.azure.stream import StreamDecoder
-from loom_py.llm.azure.wire import decode_response, encode_request
-from loom_py.llm.models import infer_model, price_model
-from loom_py.llm.prices import ModelPrice, PriceTable
+from loom_py.llm.azure.wire import decode_json, decode_response, encode_json, encode_request, model_of
+from loom_py.llm.models import infer_model
+from loom_py.llm.prices import ModelPrice
 from loom_py.llm.profiles import ModelProfile, profile_for
 from loom_py.llm.provider import BaseProvider
 from loom_py.messages import Message, Response, ToolSpec
@@ -46,12 +34,11 @@ from loom_py.options import ChatOptions
 
 if TYPE_CHECKING:
     import httpx2
-    from openai import AsyncAzureOpenAI, AzureOpenAI
 
 __all__ = ["AzureOpenAIClient"]
 
-CONNECT_TIMEOUT = 5.0
-"""Seconds to wait for a connection, as the SDK's own default."""
+SHORTEST_SECRET = 6
+"""Characters from which a credential is looked for in texts; a shorter one would be found in words."""
 
 _log = get_logger(provider="azure-openai")
 
@@ -60,9 +47,8 @@ _log = get_logger(provider="azure-openai")
 class _Request:
     """Everything that belongs to one call, and to no other."""
 
-    content: bytes
+    http: HttpRequest
     tools: EncodedTools
-    sdk_options: Any
     started: float
 
 
@@ -140,22 +126,17 @@ class AzureOpenAIClient(BaseProvider):
         if config.api_key is not None and (config.entra_token is not None or self._tokens is not None):
             _log.warning("both_credentials_given", deployment=config.deployment_id, used="api_key")
         self.model = config.deployment_id
-        self._path = f"/deployments/{quote(config.deployment_id, safe='')}/chat/completions"
         known = config.model_name or infer_model(config.deployment_id)
-        self._profile = profile_for(known)
+        self._profile = profile_for(config.model_name or config.deployment_id)
         send_temperature = known is not None or "temperature" in config.model_fields_set
         self._defaults = ChatOptions(
-            max_tokens=config.max_tokens, temperature=config.temperature if send_temperature else None
+            max_tokens=config.max_tokens,
+            temperature=config.temperature if send_temperature else None,
+            timeout=config.timeout,
         )
-        bundled = PriceTable.bundled()
-        self._prices = bundled.overlaid(config.prices) if config.prices else bundled
-        self._unpriced: set[str] = set()
-        self._http_client = http_client
-        self._async_http_client = async_http_client
+        self._costs = DeploymentCosts(config)
         self._debug = WireDebug.of(wire_debug, self._mask)
-        self._lock = threading.Lock()
-        self._sync_client: AzureOpenAI | None = None
-        self._async_clients: weakref.WeakKeyDictionary[Any, AsyncAzureOpenAI] = weakref.WeakKeyDictionary()
+        self._connections = Connections(config, self._tokens, http_client, async_http_client, self._debug)
         self._encoded: tuple[object, EncodedTools] = ((), encode_tools(()))
 
     def __repr__(self) -> str:
@@ -180,15 +161,11 @@ class AzureOpenAIClient(BaseProvider):
         options: ChatOptions | None = None,
     ) -> Response:
         """One reply from the deployment. Raises errors of `loom_py.errors` only."""
-        import httpx2
-
         request = self._request(messages, tools, options)
         try:
-            answer = self._sync().post(
-                self._path, content=request.content, cast_to=httpx2.Response, options=request.sdk_options
-            )
+            answer = self._connections.post(request.http)
         except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-            failure = self._failure(exc)
+            failure = self._failure(exc, request)
         else:
             return self._decode(request, answer)
         raise failure
@@ -201,15 +178,11 @@ class AzureOpenAIClient(BaseProvider):
         options: ChatOptions | None = None,
     ) -> Response:
         """`chat`, async."""
-        import httpx2
-
         request = self._request(messages, tools, options)
         try:
-            answer = await self._async().post(
-                self._path, content=request.content, cast_to=httpx2.Response, options=request.sdk_options
-            )
+            answer = await self._connections.apost(request.http)
         except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-            failure = self._failure(exc)
+            failure = self._failure(exc, request)
         else:
             return self._decode(request, answer)
         raise failure
@@ -227,12 +200,13 @@ class AzureOpenAIClient(BaseProvider):
         failure: LoomError | None = None
         decoder = StreamDecoder(request.tools)
         try:
-            answer = self._open(request)
+            answer = self._connections.post(request.http)
+            self._debug.answer(answer.status_code, answer.headers, b"")
             for data in answer.iter_bytes():
                 self._debug.data(data)
                 yield from decoder.feed(data)
         except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-            failure = self._stream_failure(exc, decoder, answer)
+            failure = self._stream_failure(exc, request, decoder, answer)
         finally:
             if answer is not None:
                 answer.close()
@@ -253,13 +227,14 @@ class AzureOpenAIClient(BaseProvider):
         failure: LoomError | None = None
         decoder = StreamDecoder(request.tools)
         try:
-            answer = await self._aopen(request)
+            answer = await self._connections.apost(request.http)
+            self._debug.answer(answer.status_code, answer.headers, b"")
             async for data in answer.aiter_bytes():
                 self._debug.data(data)
                 for event in decoder.feed(data):
                     yield event
         except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-            failure = self._stream_failure(exc, decoder, answer)
+            failure = self._stream_failure(exc, request, decoder, answer)
         finally:
             if answer is not None:
                 await answer.aclose()
@@ -278,51 +253,21 @@ class AzureOpenAIClient(BaseProvider):
         *,
         stream: bool = False,
     ) -> _Request:
+        started = time.perf_counter()
         settings = self._defaults.merged(options)
         encoded = self._encode_tools(tools)
         body = encode_request(
-            messages, encoded, settings, deployment=self.model, profile=self._profile, stream=stream
+            messages,
+            encoded,
+            settings,
+            deployment=self.model,
+            profile=self._profile,
+            api_version=self.config.api_version,
+            stream=stream,
         )
-        try:
-            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        except (TypeError, ValueError) as exc:
-            raise ConfigError(f"the request cannot be written as JSON: {exc}", field="messages") from None
-        sdk_options: dict[str, Any] = {}
-        if settings.extra_headers:
-            sdk_options["headers"] = dict(settings.extra_headers)
-        if settings.timeout is not None:
-            sdk_options["timeout"] = settings.timeout
-        return _Request(content, encoded, sdk_options, time.perf_counter())
-
-    def _open(self, request: _Request) -> httpx2.Response:
-        """Send a stream request; the answer with its body unread."""
-        import httpx2
-        from openai import Stream
-
-        answer: Any = self._sync().post(
-            self._path,
-            content=request.content,
-            cast_to=httpx2.Response,
-            options=request.sdk_options,
-            stream=True,
-            stream_cls=Stream[Any],
-        )
-        return cast("httpx2.Response", answer)
-
-    async def _aopen(self, request: _Request) -> httpx2.Response:
-        """`_open`, async."""
-        import httpx2
-        from openai import AsyncStream
-
-        answer: Any = await self._async().post(
-            self._path,
-            content=request.content,
-            cast_to=httpx2.Response,
-            options=request.sdk_options,
-            stream=True,
-            stream_cls=AsyncStream[Any],
-        )
-        return cast("httpx2.Response", answer)
+        timeout = settings.timeout or self.config.timeout
+        http = HttpRequest(encode_json(body), dict(settings.extra_headers), timeout, stream)
+        return _Request(http, encoded, started)
 
     def _encode_tools(self, tools: Sequence[ToolSpec]) -> EncodedTools:
         """The wire form of ``tools``, kept for the next call with the very same tuple."""
@@ -337,31 +282,33 @@ class AzureOpenAIClient(BaseProvider):
     def _decode(self, request: _Request, answer: httpx2.Response) -> Response:
         headers = answer.headers
         self._debug.answer(answer.status_code, headers, answer.content)
+        model = ""
         try:
-            data = _json_body(answer.content, header(headers, "content-type"))
+            data = decode_json(answer.content, header(headers, "content-type"))
+            model = model_of(data)
             response = decode_response(data, request.tools)
         except LoomError as error:
-            raise self._complete_error(error, headers) from None
-        return self._complete(response, headers, request)
+            failure = self._complete_error(error, headers, model)
+        else:
+            return self._complete(response, headers, request)
+        raise failure
 
     def _last_events(self, request: _Request, decoder: StreamDecoder, answer: Any) -> Iterator[StreamEvent]:
         try:
             events, response = decoder.finish()
         except LoomError as error:
-            raise self._complete_error(error, answer.headers) from None
-        response = self._complete(response, answer.headers, request)
-        yield from events
-        yield UsageEvent(response.tokens_used)
-        yield FinalResponse(response)
+            failure = self._complete_error(error, answer.headers, decoder.model)
+        else:
+            response = self._complete(response, answer.headers, request)
+            yield from events
+            yield UsageEvent(response.tokens_used)
+            yield FinalResponse(response)
+            return
+        raise failure
 
     def _complete(self, response: Response, headers: Mapping[str, str], request: _Request) -> Response:
         """The response with its model, its price and what the headers told."""
         served = header(headers, "x-ms-served-model") or response.model
-        usage = response.tokens_used
-        cost = None
-        if usage.total or not response.message:
-            price = self._price(served)
-            cost = None if price is None else price.cost(usage)
         metadata = {
             **facts(headers),
             **response.metadata,
@@ -369,30 +316,12 @@ class AzureOpenAIClient(BaseProvider):
             "finish_reason": response.finish_reason,
             "latency_ms": round((time.perf_counter() - request.started) * 1000, 1),
         }
+        cost = self._costs.cost(response.tokens_used, served)
         return replace(response, model=served, cost_usd=cost, metadata=metadata)
-
-    def _price(self, served: str) -> ModelPrice | None:
-        """The price by override, explicit model, served model or deployment name, in that order."""
-        names = (self.model, self.config.model_name, served, self.model)
-        overrides = self.config.prices
-        for name in names if overrides else ():
-            if name and (price := self._prices.get(name)) is not None and name in overrides:
-                return price
-        name = price_model(self.config.model_name, served, self.model)
-        price = None if name is None else self._prices.get(name)
-        if price is None and served not in self._unpriced:
-            self._unpriced.add(served)
-            _log.warning(
-                "price_unknown",
-                deployment=self.model,
-                served_model=served,
-                hint="name the model with model_name=, or give its price with prices=",
-            )
-        return price
 
     # ── failures ─────────────────────────────────────────────────────────────────────────
 
-    def _failure(self, exc: Exception) -> LoomError:
+    def _failure(self, exc: Exception, request: _Request) -> LoomError:
         """The typed error for whatever the SDK, its transport or a credential raised."""
         import openai
 
@@ -401,127 +330,60 @@ class AzureOpenAIClient(BaseProvider):
         if isinstance(exc, openai.APIStatusError):
             answer = exc.response
             self._debug.answer(answer.status_code, answer.headers, answer.content)
+            if answer.status_code == 401 and self._tokens is not None:
+                self._tokens.forget()
             error = error_from_answer(answer.status_code, answer.headers, answer.content)
             return self._complete_error(error, answer.headers)
-        return self._complete_error(self._transport_failure(exc), {})
+        return self._complete_error(transport_failure(exc, self.config.endpoint, request.http.timeout), {})
 
-    def _transport_failure(self, exc: Exception) -> LoomError:
-        import httpx2
-        import openai
-
-        cause = exc.__cause__ or exc
-        if isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException)):
-            kind = "connecting" if isinstance(cause, httpx2.ConnectTimeout) else "waiting for an answer"
-            return RequestTimeoutError(
-                f"timed out {kind} after {self.config.timeout:g} s",
-                hint="Raise timeout=, or check that the endpoint can be reached.",
-            )
-        if isinstance(exc, (openai.APIConnectionError, httpx2.TransportError)):
-            return ConnectionFailedError(
-                f"no answer from {self.config.endpoint}: {type(cause).__name__}: {self._mask(str(cause))}",
-                hint="Check the endpoint's name and this machine's network.",
-            )
-        return ProviderError(f"the call failed: {type(exc).__name__}: {self._mask(str(exc))}")
-
-    def _stream_failure(self, exc: Exception, decoder: StreamDecoder, answer: Any) -> LoomError | None:
+    def _stream_failure(
+        self, exc: Exception, request: _Request, decoder: StreamDecoder, answer: httpx2.Response | None
+    ) -> LoomError | None:
         """The error of a stream that broke; ``None`` where all of the answer had come before."""
-        headers: Mapping[str, str] = {} if answer is None else answer.headers
-        if isinstance(exc, LoomError):
-            return self._complete_error(exc, headers)
         if answer is None:
-            return self._failure(exc)
+            return self._failure(exc, request)
+        if isinstance(exc, LoomError):
+            return self._complete_error(exc, answer.headers, decoder.model)
         if decoder.is_whole:
             return None
-        cause = self._transport_failure(exc)
-        if isinstance(cause, RequestTimeoutError) and not decoder.assembler.has_output:
-            return self._complete_error(cause, headers)
-        return self._complete_error(
-            decoder.assembler.interrupted(f"the stream broke off: {cause.message}"), headers
-        )
+        failure = transport_failure(exc, self.config.endpoint, request.http.timeout)
+        says_more = isinstance(failure, (MalformedResponseError, RequestTimeoutError))
+        if decoder.assembler.has_output or not says_more:
+            failure = decoder.assembler.interrupted(f"the stream broke off: {failure.message}")
+        return self._complete_error(failure, answer.headers, decoder.model)
 
-    def _complete_error(self, error: LoomError, headers: Mapping[str, str]) -> LoomError:
+    def _complete_error(self, error: LoomError, headers: Mapping[str, str], model: str = "") -> LoomError:
+        """``error`` with what only the client knows, and without any credential in its text."""
         error.deployment = error.deployment or self.model
         error.request_id = error.request_id or request_id(headers)
         error.message = self._mask(error.message)
         error.args = (error.message,)
-        if error.tokens_used is not None and error.cost_usd is None:
-            price = self._price(header(headers, "x-ms-served-model") or "")
-            error.cost_usd = None if price is None else price.cost(error.tokens_used)
+        if error.cost_usd is None:
+            error.cost_usd = self._costs.cost(
+                error.tokens_used, header(headers, "x-ms-served-model") or model
+            )
         return error
 
     def _mask(self, text: str) -> str:
         """``text`` without any credential that might have been echoed in it."""
-        for secret in (self.config.api_key, self.config.entra_token):
-            if secret is not None and (value := secret.get_secret_value()):
-                text = text.replace(value, "***")
+        kept = (self.config.api_key, self.config.entra_token)
+        secrets = [secret.get_secret_value() for secret in kept if secret is not None]
+        if self._tokens is not None:
+            secrets.append(self._tokens.current)
+        for secret in secrets:
+            if len(secret) >= SHORTEST_SECRET:
+                text = text.replace(secret, "***")
         return text
-
-    # ── the SDK's clients ────────────────────────────────────────────────────────────────
-
-    def _sync(self) -> AzureOpenAI:
-        with self._lock:
-            if self._sync_client is None:
-                from openai import AzureOpenAI, DefaultHttpxClient
-
-                http_client = self._http_client
-                if self._debug.is_on:
-                    http_client = http_client or DefaultHttpxClient()
-                    self._debug.listen(http_client)
-                self._sync_client = AzureOpenAI(
-                    **self._client_settings(is_async=False), http_client=http_client
-                )
-            return self._sync_client
-
-    def _async(self) -> AsyncAzureOpenAI:
-        """The async client of the running event loop; connections cannot cross loops."""
-        loop = self if self._async_http_client is not None else current_loop()
-        with self._lock:
-            client = self._async_clients.get(loop)
-            if client is None:
-                from openai import AsyncAzureOpenAI, DefaultAsyncHttpxClient
-
-                http_client = self._async_http_client
-                if self._debug.is_on:
-                    http_client = http_client or DefaultAsyncHttpxClient()
-                    self._debug.alisten(http_client)
-                client = AsyncAzureOpenAI(**self._client_settings(is_async=True), http_client=http_client)
-                self._async_clients[loop] = client
-            return client
-
-    def _client_settings(self, *, is_async: bool) -> dict[str, Any]:
-        import httpx2
-
-        config = self.config
-        settings: dict[str, Any] = {
-            "azure_endpoint": config.endpoint,
-            "api_version": config.api_version,
-            "max_retries": 0,
-            "timeout": httpx2.Timeout(config.timeout, connect=min(config.timeout, CONNECT_TIMEOUT)),
-        }
-        if config.api_key is not None:
-            settings["api_key"] = config.api_key.get_secret_value()
-        elif self._tokens is not None:
-            settings["azure_ad_token_provider"] = self._tokens.atoken if is_async else self._tokens.token
-        elif config.entra_token is not None:
-            settings["azure_ad_token"] = config.entra_token.get_secret_value()
-        return settings
 
     # ── closing ──────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
         """Close the sync connections. A later call opens new ones."""
-        with self._lock:
-            client, self._sync_client = self._sync_client, None
-        if client is not None and self._http_client is None:
-            client.close()
+        self._connections.close()
 
     async def aclose(self) -> None:
         """Close the connections of this event loop and the sync ones."""
-        self.close()
-        with self._lock:
-            client = self._async_clients.pop(current_loop(), None)
-        if client is not None:
-            await client.close()
+        await self._connections.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -544,16 +406,3 @@ class AzureOpenAIClient(BaseProvider):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-def _json_body(body: bytes, content_type: str | None) -> Any:
-    """The JSON of an answer with status 200, whatever its Content-Type claims."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        pass
-    if not body.strip():
-        raise MalformedResponseError("the server answered 200 with an empty body")
-    kind = "an HTML page" if body.lstrip()[:1] == b"<" else f"{content_type or 'a body'} that is not JSON"
-    hint = "Check that the endpoint is the Azure OpenAI resource and not a portal or proxy page."
-    raise MalformedResponseError(f"the server answered 200 with {kind}", hint=hint)

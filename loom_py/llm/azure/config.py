@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from loom_py.errors import (
     BuilderError,
@@ -20,7 +21,7 @@ from loom_py.errors import (
 )
 from loom_py.llm.prices import ModelPrice
 
-__all__ = ["DEFAULT_API_VERSION", "AzureOpenAIConfig"]
+__all__ = ["DEFAULT_API_VERSION", "AzureOpenAIConfig", "bare_token"]
 
 DEFAULT_API_VERSION = "2024-10-21"
 """The last dated GA version of the classic API (Azure's API version lifecycle page)."""
@@ -35,6 +36,13 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
 """Where a setting comes from when no argument gives it, first found first taken."""
 
 CREDENTIALS = ("api_key", "entra_token")
+_KINDS: dict[str, type[ConfigError]] = {
+    "endpoint": InvalidEndpointError,
+    "deployment_id": InvalidDeploymentError,
+}
+
+_BEARER = re.compile(r"\A(?:bearer(?:\s+|\Z))+", re.IGNORECASE)
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
 class AzureOpenAIConfig(BaseModel):
@@ -67,15 +75,28 @@ class AzureOpenAIConfig(BaseModel):
     def _check_endpoint(cls, value: str) -> str:
         return normalise_endpoint(value)
 
-    @field_validator("entra_token")
+    @field_validator("deployment_id")
     @classmethod
-    def _strip_bearer(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        token = value.get_secret_value().strip()
-        if token[:7].lower() == "bearer ":
-            token = token[7:].strip()
-        return SecretStr(token)
+    def _check_deployment(cls, value: str) -> str:
+        name = value.strip()
+        if name in {".", ".."}:
+            raise ValueError("deployment_id must be the deployment's name, not a step in a path")
+        return name
+
+    @field_validator("api_key", "entra_token", mode="before")
+    @classmethod
+    def _strip_credential(cls, value: Any, info: ValidationInfo) -> Any:
+        return _credential(info.field_name or "", value)
+
+    @field_validator("api_key", "entra_token")
+    @classmethod
+    def _check_credential(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _HEADER_SAFE.fullmatch(value.get_secret_value()):
+            raise ValueError(
+                "must be one line of ASCII characters without spaces:"
+                " copy it again, it may hold a line break or a typographic character"
+            )
+        return value
 
     @classmethod
     def resolve(cls, settings: Mapping[str, Any], *, has_credential: bool = False) -> AzureOpenAIConfig:
@@ -99,7 +120,12 @@ class AzureOpenAIConfig(BaseModel):
             return config
         if len(problems) == 1 and problems[0].error is not None:
             raise problems[0].error
-        raise BuilderError(problems)
+        raise BuilderError(problems, what="the Azure OpenAI client")
+
+
+def bare_token(text: str) -> str:
+    """A token without the word ``Bearer`` before it and the white space around it."""
+    return _BEARER.sub("", text.strip())
 
 
 def normalise_endpoint(value: str) -> str:
@@ -107,9 +133,8 @@ def normalise_endpoint(value: str) -> str:
 
     Raises `ValueError` unless it is https, or http on a loopback address.
     """
-    endpoint = value.strip()
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = _split(value.strip())
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("endpoint must be a URL such as https://myresource.openai.azure.com")
     if parts.username or parts.password:
         raise ValueError("endpoint must not hold a user name or password")
@@ -126,6 +151,18 @@ def normalise_endpoint(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL; ``None`` where it has a bad port or illegal characters."""
+    if re.search(r"[\s\\\x00-\x1f\x7f]", url):
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # parsed only when asked for
+    except ValueError:
+        return None
+    return parts
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -137,14 +174,25 @@ def _is_loopback(host: str) -> bool:
 
 def _with_environment(settings: Mapping[str, Any], has_credential: bool) -> dict[str, Any]:
     values = {key: value for key, value in settings.items() if value is not None}
+    values |= {name: _credential(name, values[name]) for name in CREDENTIALS if name in values}
     own_credential = has_credential or any(values.get(name) for name in CREDENTIALS)
     for key, names in ENVIRONMENT.items():
-        if key in values or (own_credential and key in CREDENTIALS):
+        if own_credential if key in CREDENTIALS else key in values:
             continue
-        found = next((os.environ[name] for name in names if os.environ.get(name)), None)
-        if found is not None:
-            values[key] = found
-    return values
+        given = (os.environ.get(name, "") for name in names)
+        if found := next((text for text in given if text.strip()), ""):
+            values[key] = _credential(key, found)
+    return {key: value for key, value in values.items() if key not in CREDENTIALS or value != ""}
+
+
+def _credential(name: str, value: Any) -> Any:
+    """A setting; of a key or token without white space and ``Bearer`` around it, so possibly empty."""
+    if name not in CREDENTIALS:
+        return value
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str):
+        return value  # no credential at all: the model says so
+    return bare_token(text) if name == "entra_token" else text.strip()
 
 
 def _missing(values: Mapping[str, Any], has_credential: bool) -> list[Problem]:
@@ -153,14 +201,10 @@ def _missing(values: Mapping[str, Any], has_credential: bool) -> list[Problem]:
         problems.append(_required(InvalidEndpointError, "endpoint", "endpoint is required"))
     if not str(values.get("deployment_id", "")).strip():
         problems.append(_required(InvalidDeploymentError, "deployment_id", "deployment ID is required"))
-    if not has_credential and not any(_text(values.get(name)).strip() for name in CREDENTIALS):
+    if not has_credential and not any(name in values for name in CREDENTIALS):
         message = "either api_key or entra_token must be provided"
         problems.append(_required(MissingAuthError, "api_key", message))
     return problems
-
-
-def _text(value: Any) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
 
 
 def _required(kind: type[ConfigError], field: str, message: str) -> Problem:
@@ -180,5 +224,5 @@ def _problem(error: Any) -> Problem:
         message = f"{field}: {message}"
         if field in {"max_tokens", "temperature", "timeout"}:
             message += f", not {error['input']!r}"
-    kind = InvalidEndpointError if field == "endpoint" else ConfigError
+    kind = _KINDS.get(field, ConfigError)
     return Problem(field, message.removeprefix(f"{field}: "), None, kind(message, field=field))

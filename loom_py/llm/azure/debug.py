@@ -27,31 +27,38 @@ class WireDebug:
             return cls(lambda text: print(text, file=sys.stderr), mask)
         return cls(setting if callable(setting) else None, mask)
 
-    @property
-    def is_on(self) -> bool:
-        """Whether anybody listens."""
-        return self._sink is not None
-
     def listen(self, http_client: Any) -> None:
         """Show every request of an ``httpx2.Client``, with the headers it really has."""
-        http_client.event_hooks["request"].append(self.request)
+        self._add(http_client, self.request)
 
     def alisten(self, http_client: Any) -> None:
         """Show every request of an ``httpx2.AsyncClient``."""
+        self._add(http_client, self.arequest)
 
-        async def show(request: Any) -> None:
-            self.request(request)
+    def _add(self, http_client: Any, hook: Callable[..., object]) -> None:
+        hooks = http_client.event_hooks["request"]
+        if self._sink is not None and hook not in hooks:
+            hooks.append(hook)
 
-        http_client.event_hooks["request"].append(show)
+    def unlisten(self, http_client: Any) -> None:
+        """Show no more of a client that goes on to serve others."""
+        hooks = http_client.event_hooks["request"]
+        for hook in (self.request, self.arequest):
+            if hook in hooks:
+                hooks.remove(hook)
 
     def request(self, request: Any) -> None:
         """A request that is about to leave."""
         self._show(f"→ {request.method} {request.url}\n{_headers(request.headers)}  {_text(request.content)}")
 
+    async def arequest(self, request: Any) -> None:
+        """`request`, async."""
+        self.request(request)
+
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """A whole answer."""
+        """A whole answer, or the head of a streamed one."""
         if self._sink is not None:
-            self._show(f"← {status}\n{_headers(headers)}  {_text(body)}")
+            self._show(f"← {status}\n{_headers(headers)}  {_text(body)}".rstrip())
 
     def data(self, data: bytes) -> None:
         """The next bytes of a streamed answer."""

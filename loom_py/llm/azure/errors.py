@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loom_py.errors import (
@@ -47,7 +47,7 @@ class Rule:
     def fits(self, failure: Failure) -> bool:
         return (
             (not self.status or failure.status in self.status)
-            and (not self.codes or failure.code.lower() in self.codes)
+            and (not self.codes or not failure.codes.isdisjoint(self.codes))
             and (self.param is None or re.fullmatch(self.param, failure.param) is not None)
             and (self.message is None or re.search(self.message, failure.message, re.IGNORECASE) is not None)
         )
@@ -55,15 +55,24 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error answer, taken apart."""
+    """An error answer, taken apart. ``inner`` is the code of its inner error.
+
+    ``status`` is what the rules look at; a body that came with status 200 may only suggest it.
+    """
 
     status: int | None
     message: str
     code: str = ""
+    inner: str = ""
     type: str = ""
     param: str = ""
     verdicts: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """Both codes in lower case."""
+        return frozenset((self.code.lower(), self.inner.lower())) - {""}
 
 
 _KEY = (
@@ -85,14 +94,15 @@ _TOOLS_NEED_RESPONSES = (
 
 RULES: tuple[Rule, ...] = (
     # content and length, by code or by their wording: also in streams and in 200s
-    Rule(ContentFilterError, codes=("content_filter", "responsibleaipolicyviolation")),
+    Rule(ContentFilterError, codes=("content_filter", "responsibleaipolicyviolation", "contentfiltered")),
     Rule(
         ServiceUnavailableError,
         "The content filter itself was unavailable; try again.",
         codes=("content_filter_error",),
     ),
     Rule(ContentFilterError, status=(400,), message=r"content management policy"),
-    Rule(ContextLengthError, codes=("context_length_exceeded", "string_above_max_length")),
+    Rule(ContextLengthError, codes=("context_length_exceeded",)),
+    Rule(ContextLengthError, codes=("string_above_max_length",), param=r"messages\b.*content\b.*"),
     Rule(
         ContextLengthError,
         status=(400, 413),
@@ -177,11 +187,23 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         InvalidRequestError,
+        "Name tools with letters, digits, '_' and '-' only, at most 64 characters.",
+        (400,),
+        message=r"tools\[\d+\]\.function\.name|tool_calls\[\d+\]\.function\.name",
+    ),
+    Rule(
+        InvalidRequestError,
         "The deployment is of the model the message names; use a deployment of a chat model.",
         (400,),
         codes=("operationnotsupported",),
     ),
     Rule(InvalidRequestError, status=(400, 405, 413, 415, 422)),
+    # redirects that were not followed
+    Rule(
+        ProviderError,
+        "The server sends callers elsewhere: use the resource's own URL as the endpoint.",
+        tuple(range(300, 400)),
+    ),
     # the service's own failures
     Rule(ServiceUnavailableError, status=(409, 424)),
     Rule(ServiceUnavailableError, status=tuple(range(500, 600))),
@@ -194,34 +216,25 @@ _KINDS = (
     ("capacity", r"high demand|capacity|overloaded"),
 )
 
+MAX_MESSAGE = 2000
+"""Characters of a server's message that are kept; a gateway may send a whole page."""
+
 _STATUS_OF_TYPE = {"invalid_request_error": 400, "server_error": 500}
 
 
 def error_from_answer(status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
     """The typed error for an HTTP answer with an error status. Never raises."""
-    return _error(_take_apart(status, headers, body))
+    return _error(_take_apart(status, headers, body), status)
 
 
 def error_from_body(data: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> ProviderError:
     """The typed error for an error object that came with status 200 or inside a stream."""
     failure = _from_json(None, data, headers or {})
     error = data.get("error")
-    claimed = error.get("status") if isinstance(error, Mapping) else None
-    status = next(
-        (int(text) for text in (str(claimed), failure.code) if re.fullmatch(r"[45]\d\d", text)),
-        _STATUS_OF_TYPE.get(failure.type),
-    )
-    return _error(
-        Failure(
-            status,
-            failure.message,
-            failure.code,
-            failure.type,
-            failure.param,
-            failure.verdicts,
-            failure.headers,
-        )
-    )
+    claims = (error.get("status") if isinstance(error, Mapping) else None, failure.code)
+    claimed = next((int(text) for text in map(_text, claims) if re.fullmatch(r"[45]\d\d", text)), None)
+    suggested = claimed or _STATUS_OF_TYPE.get(failure.type)
+    return _error(replace(failure, status=suggested), claimed)
 
 
 def _take_apart(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
@@ -255,16 +268,15 @@ def _from_json(status: int | None, data: Mapping[str, Any], headers: Mapping[str
         source = data
     inner = source.get("innererror") or source.get("inner_error")
     code = _text(source.get("code"))
-    if isinstance(inner, Mapping) and not code:
-        code = _text(inner.get("code"))
     message = next(
         (text for key in ("message", "detail", "details") if (text := _text(source.get(key)))),
         "" if status is None else f"HTTP {status}",
     )
     return Failure(
         status,
-        message or "the service reported an error without a message",
-        code or ("" if "statusCode" not in source else _text(source["statusCode"])),
+        _short(message) or "the service reported an error without a message",
+        code or _text(source.get("statusCode")),
+        _text(inner.get("code")) if isinstance(inner, Mapping) else "",
         _text(source.get("type") or source.get("errortype")),
         _text(source.get("param")),
         _inner_verdicts(inner),
@@ -273,7 +285,16 @@ def _from_json(status: int | None, data: Mapping[str, Any], headers: Mapping[str
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    if isinstance(value, str):
+        return value
+    try:
+        return "" if value is None else str(value)
+    except RecursionError:
+        return ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
 
 
 def _inner_verdicts(inner: Any) -> dict[str, Any]:
@@ -296,12 +317,12 @@ def filter_verdicts(found: Any) -> dict[str, Any]:
     return {}
 
 
-def _error(failure: Failure) -> ProviderError:
+def _error(failure: Failure, status: int | None) -> ProviderError:
     rule = next((rule for rule in RULES if rule.fits(failure)), Rule(ProviderError))
     facts: dict[str, Any] = {
-        "http_status": failure.status,
+        "http_status": status,
         "request_id": request_id(failure.headers),
-        "provider_code": failure.code or None,
+        "provider_code": failure.code or failure.inner or None,
     }
     if rule.hint is not None:
         facts["hint"] = rule.hint
@@ -312,8 +333,9 @@ def _error(failure: Failure) -> ProviderError:
         if issubclass(rule.error, ContextLengthError):
             facts |= _context_length(failure.message)
     elif rule.error in {RateLimitError, ServiceUnavailableError}:
-        facts["retry_after"] = retry_after(failure.headers, failure.message)
-        if rule.error is RateLimitError:
+        limited = rule.error is RateLimitError
+        facts["retry_after"] = retry_after(failure.headers, failure.message, resets=limited)
+        if limited:
             facts["kind"] = _rate_limit_kind(failure, facts["retry_after"])
     return rule.error(failure.message, **facts)
 

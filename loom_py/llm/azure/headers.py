@@ -6,15 +6,18 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 __all__ = ["facts", "header", "request_id", "retry_after"]
 
-_IN_TEXT = re.compile(
-    r"(?:retry|try again)\s+(?:after|in)\s+(\d+(?:\.\d+)?)\s*(ms|millisecond|second|minute|s\b)?",
+_IN_TEXT = re.compile(r"(?:retry|try again)\s+(?:after|in)\s+(?=\d)", re.IGNORECASE)
+_AMOUNT = re.compile(
+    r"(\d{1,12}(?:\.\d{1,12})?)(?!\d)\s*(ms|milliseconds?|[smhd]|(?:sec|min|hour|day)\w*)?(?![a-z])",
     re.IGNORECASE,
 )
+_UNITS = {"ms": 0.001, "mi": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
 )
@@ -49,13 +52,18 @@ def facts(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def retry_after(
-    headers: Mapping[str, str], message: str = "", clock: Callable[[], float] = time.time
+    headers: Mapping[str, str],
+    message: str = "",
+    clock: Callable[[], float] = time.time,
+    *,
+    resets: bool = True,
 ) -> float | None:
     """Seconds to wait before another try, from all the places Azure says it; ``None`` if nowhere.
 
     The longest of ``retry-after-ms``, ``retry-after`` (seconds or HTTP date) and the sentence in
     the message counts; 0 and negative values are known to be wrong and count as unsaid. Only
-    without any of these the reset headers decide. Their unit changed over the years (seconds in
+    without any of these, and with ``resets`` (they are part of every answer and mean a wait only
+    where a quota was exceeded), the reset headers decide. Their unit changed over the years (seconds in
     2023 and late 2026, milliseconds in early 2026), so a value longer than the 60-second quota
     window is read as milliseconds.
     """
@@ -67,12 +75,14 @@ def retry_after(
     ]
     if waits := [wait for wait in said if wait is not None and wait > 0]:
         return max(waits)
-    resets = (
+    if not resets:
+        return None
+    left = (
         _reset(header(headers, f"{prefix}-reset-{kind}"))
         for prefix in ("x-rate-limit", "x-ratelimit")
         for kind in ("tokens", "requests")
     )
-    return max((wait for wait in resets if wait is not None and wait > 0), default=None)
+    return max((wait for wait in left if wait is not None and wait > 0), default=None)
 
 
 def _number(value: str | None, scale: float = 1.0) -> float | None:
@@ -87,18 +97,29 @@ def _seconds_or_date(value: str | None, clock: Callable[[], float]) -> float | N
     if value is None or (seconds := _number(value)) is not None:
         return None if value is None else seconds
     try:
-        return parsedate_to_datetime(value).timestamp() - clock()
-    except (ValueError, OverflowError):
+        date = parsedate_to_datetime(value)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - clock()
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
 def _in_text(message: str) -> float | None:
+    """The wait in a sentence: "retry after 45 seconds", "try again in 1m30s", seconds without a unit."""
     found = _IN_TEXT.search(message)
     if found is None:
         return None
-    unit = (found[2] or "second").lower()
-    scale = 0.001 if unit.startswith("m") and unit != "minute" else 60.0 if unit == "minute" else 1.0
-    return float(found[1]) * scale
+    amount = _AMOUNT.match(message, found.end())
+    total = None
+    while amount is not None:
+        total = (total or 0.0) + float(amount[1]) * _scale((amount[2] or "s").lower())
+        amount = _AMOUNT.match(message, amount.end()) if amount[2] else None
+    return total
+
+
+def _scale(unit: str) -> float:
+    if unit.startswith("milli"):
+        return 0.001
+    return next((seconds for start, seconds in _UNITS.items() if unit.startswith(start)), 1.0)
 
 
 def _reset(value: str | None) -> float | None:

@@ -91,8 +91,10 @@ def _wire_names(names: Iterable[str]) -> dict[str, str]:
         if name in taken:
             continue
         wire = legal_name(name)
-        if wire in taken:
-            wire = _with_digest(wire, name)
+        salted = name
+        while wire in taken:
+            wire = _with_digest(wire, salted)
+            salted += "'"
         taken.add(wire)
         to_wire[name] = wire
     return to_wire
@@ -120,7 +122,7 @@ _SCHEMAS = frozenset(
 
 def _parameters(schema: Mapping[str, Any] | None) -> dict[str, Any]:
     cleaned = clean_schema(schema or {})
-    if "type" not in cleaned and not cleaned.keys() & {"$ref", "anyOf", "oneOf", "allOf"}:
+    if "type" not in cleaned:  # arguments are an object whatever composes them, and must say so
         cleaned["type"] = "object"
         cleaned.setdefault("properties", {})
     return cleaned
@@ -135,13 +137,17 @@ def clean_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     cleaned: dict[str, Any] = {}
     for key, value in schema.items():
-        if (value == [] and isinstance(value, (list, tuple))) or (key == "default" and value == ""):
+        if (_is_empty_array(value) and key != "const") or (key == "default" and value == ""):
             continue
         cleaned[key] = _clean_value(key, value)
     _fill_in_type(cleaned)
     if _is_object(cleaned.get("type")) and not isinstance(cleaned.get("properties"), Mapping):
         cleaned["properties"] = {}
     return cleaned
+
+
+def _is_empty_array(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and not value
 
 
 def _clean_value(key: str, value: Any) -> Any:
@@ -165,7 +171,7 @@ def _fill_in_type(schema: dict[str, Any]) -> None:
         schema["type"] = "object"
     elif "items" in schema or "prefixItems" in schema:
         schema["type"] = "array"
-    elif "enum" in schema and all(isinstance(value, str) for value in schema["enum"]):
+    elif isinstance(values := schema.get("enum"), (list, tuple)) and all(isinstance(v, str) for v in values):
         schema["type"] = "string"
 
 

@@ -7,8 +7,6 @@ event in `SSEReader.rest`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 __all__ = ["SSEReader"]
 
 
@@ -22,20 +20,22 @@ class SSEReader:
         self._data: list[bytes] = []
         self._started = False
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, chunk: bytes) -> list[bytes]:
         """The data of every event that ``chunk`` completes."""
         self._buffer += chunk
         if not self._started:
             if b"\xef\xbb\xbf".startswith(self._buffer[:3]) and len(self._buffer) < 3:
-                return
+                return []
             self._buffer = self._buffer.removeprefix(b"\xef\xbb\xbf")
             self._started = True
-        while (line := self._next_line()) is not None:
+        events = []
+        for line in self._lines():
             if line:
                 self._take(line)
             elif self._data:
-                yield b"\n".join(self._data)
+                events.append(b"\n".join(self._data))
                 self._data.clear()
+        return events
 
     def rest(self) -> bytes:
         """The data of an event that was not closed by an empty line before the end."""
@@ -50,18 +50,16 @@ class SSEReader:
         if colon and field == b"data":
             self._data.append(value.removeprefix(b" "))
 
-    def _next_line(self) -> bytes | None:
-        buffer = self._buffer
-        newline = buffer.find(b"\n")
-        carriage = buffer.find(b"\r", 0, newline if newline >= 0 else len(buffer))
-        if carriage >= 0:
-            after = carriage + 1
-            if after == len(buffer):
-                return None  # an LF may follow in the next chunk
-            end = after + 1 if buffer[after : after + 1] == b"\n" else after
-            self._buffer = buffer[end:]
-            return buffer[:carriage]
-        if newline < 0:
-            return None
-        self._buffer = buffer[newline + 1 :]
-        return buffer[:newline]
+    def _lines(self) -> list[bytes]:
+        """The lines that are complete; what follows them stays in the buffer."""
+        buffer, start, lines = self._buffer, 0, []
+        while True:
+            newline = buffer.find(b"\n", start)
+            carriage = buffer.find(b"\r", start, newline if newline >= 0 else len(buffer))
+            end = carriage if carriage >= 0 else newline
+            if end < 0 or (end == carriage and end + 1 == len(buffer)):  # an LF may follow that CR
+                break
+            lines.append(buffer[start:end])
+            start = end + (2 if buffer[end : end + 2] == b"\r\n" else 1)
+        self._buffer = buffer[start:]
+        return lines

@@ -13,7 +13,6 @@ from typing import Any
 
 from loom_py.errors import (
     ContentFilterError,
-    MalformedResponseError,
     ProviderError,
     StreamInterruptedError,
 )
@@ -21,7 +20,14 @@ from loom_py.events import StreamEvent, TextDelta, ToolCallCompleted, ToolCallSt
 from loom_py.llm.azure.errors import error_from_body, filter_verdicts
 from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
 from loom_py.llm.azure.sse import SSEReader
-from loom_py.llm.azure.wire import decode_response, decode_usage, finish
+from loom_py.llm.azure.wire import (
+    decode_json,
+    decode_response,
+    decode_usage,
+    finish,
+    model_of,
+    string_or_empty,
+)
 from loom_py.llm.provider import events_of
 from loom_py.messages import Response, TokenUsage, ToolCall
 
@@ -55,6 +61,11 @@ class StreamAssembler:
         self._prompt_verdicts: Any = None
 
     @property
+    def model(self) -> str:
+        """The model that answers, empty until a chunk has named it."""
+        return self._model
+
+    @property
     def finish_reason(self) -> str:
         """The model's finish reason, empty until it has come."""
         return self._finish_reason
@@ -63,6 +74,11 @@ class StreamAssembler:
     def is_whole(self) -> bool:
         """Whether finish reason and usage have both come."""
         return bool(self._finish_reason) and self._usage is not None
+
+    @property
+    def has_text(self) -> bool:
+        """Whether any text has come."""
+        return bool(self._text)
 
     @property
     def has_output(self) -> bool:
@@ -75,21 +91,21 @@ class StreamAssembler:
             raise self.interrupted(f"a chunk is a JSON {type(chunk).__name__}, not an object")
         if chunk.get("error"):
             raise self._error(error_from_body(chunk))
-        self._model = self._model or _string(chunk.get("model"))
+        self._model = self._model or string_or_empty(chunk.get("model"))
         self._usage = decode_usage(chunk.get("usage")) or self._usage
         self._prompt_verdicts = chunk.get("prompt_filter_results") or self._prompt_verdicts
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, Mapping) and choice.get("index", 0) == 0:
+            if isinstance(choice, Mapping) and (choice.get("index") or 0) == 0:
                 yield from self._choice(choice)
 
     def _choice(self, choice: Mapping[str, Any]) -> Iterator[StreamEvent]:
         delta = choice.get("delta")
         if isinstance(delta, Mapping):
-            if text := _string(delta.get("content")):
+            if text := string_or_empty(delta.get("content")):
                 self._text.append(text)
                 yield TextDelta(text)
-            if refusal := _string(delta.get("refusal")):
+            if refusal := string_or_empty(delta.get("refusal")):
                 self._refusal.append(refusal)
             fragments = delta.get("tool_calls")
             for fragment in fragments if isinstance(fragments, list) else ():
@@ -99,26 +115,36 @@ class StreamAssembler:
         for category, verdict in verdicts.items():
             if not _filtered(self._verdicts.get(category)):
                 self._verdicts[category] = verdict
-        self._finish_reason = self._finish_reason or _string(choice.get("finish_reason"))
+        self._finish_reason = self._finish_reason or string_or_empty(choice.get("finish_reason"))
 
     def _fragment(self, fragment: Mapping[str, Any]) -> Iterator[StreamEvent]:
-        index = fragment.get("index")
-        call = self._calls.setdefault(index if isinstance(index, int) else 0, _CallFragments())
-        call.id = call.id or _string(fragment.get("id"))
+        call = self._calls.setdefault(self._index(fragment), _CallFragments())
+        call.id = call.id or string_or_empty(fragment.get("id"))
         function = fragment.get("function")
         if isinstance(function, Mapping):
-            call.name = call.name or _string(function.get("name"))
-            if arguments := _string(function.get("arguments")):
+            call.name = call.name or string_or_empty(function.get("name"))
+            if arguments := string_or_empty(function.get("arguments")):
                 call.arguments.append(arguments)
         if call.id and call.name and not call.started:
             call.started = True
             yield ToolCallStarted(call.id, self._tools.own_name(call.name))
 
+    def _index(self, fragment: Mapping[str, Any]) -> int:
+        """The fragment's index; where a gateway leaves it out, a new id begins a new call."""
+        index = fragment.get("index")
+        if isinstance(index, int):
+            return index
+        last = max(self._calls, default=0)
+        new = last in self._calls and string_or_empty(fragment.get("id")) not in {"", self._calls[last].id}
+        return last + 1 if new else last
+
     def calls(self) -> tuple[ToolCall, ...]:
         """The tool calls as they have come so far, in index order."""
         return tuple(
-            ToolCall.parse(call.id, self._tools.own_name(call.name), "".join(call.arguments))
-            for _, call in sorted(self._calls.items())
+            ToolCall.parse(
+                call.id or f"call_{index}", self._tools.own_name(call.name), "".join(call.arguments)
+            )
+            for index, call in sorted(self._calls.items())
         )
 
     def complete(self) -> Response:
@@ -190,7 +216,13 @@ class StreamDecoder:
         self._head: bytes | None = b""
         self._document: list[bytes] | None = None
         self._done = False
+        self._answer: Any = None
         self.assembler = StreamAssembler(tools)
+
+    @property
+    def model(self) -> str:
+        """The model that answers, as far as it has named itself."""
+        return self.assembler.model or model_of(self._answer)
 
     @property
     def is_whole(self) -> bool:
@@ -227,7 +259,8 @@ class StreamDecoder:
     def finish(self) -> tuple[list[StreamEvent], Response]:
         """After the last byte: the events still due, and the whole response."""
         if self._document is not None:
-            response = self._whole_document(b"".join(self._document))
+            self._answer = decode_json(b"".join(self._document))
+            response = decode_response(self._answer, self._tools)
             return list(events_of(response))[:-2], response
         events = self._last_payload(self._reader.rest())
         if not (self._done or self.assembler.has_output or self.assembler.finish_reason):
@@ -237,6 +270,8 @@ class StreamDecoder:
         if not self.is_whole:
             raise self.assembler.interrupted("the stream ended before its usage and its end mark")
         response = self.assembler.complete()
+        if response.message and not self.assembler.has_text:  # a refusal, which is the answer then
+            events.append(TextDelta(response.message))
         events += [ToolCallCompleted(call) for call in response.tool_calls]
         return events, response
 
@@ -251,20 +286,9 @@ class StreamDecoder:
             return []
         return list(self.assembler.feed(chunk))
 
-    def _whole_document(self, body: bytes) -> Response:
-        try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
-            shown = body[:80].decode("utf-8", "replace")
-            raise MalformedResponseError(
-                f"a stream was asked for, and the answer is neither a stream nor JSON: {shown!r}"
-            ) from None
-        return decode_response(data, self._tools)
-
 
 def _filtered(verdict: Any) -> bool:
+    """Whether a verdict blocks; of a list of blocklists, whether any does."""
+    if isinstance(verdict, list):
+        return any(_filtered(entry) for entry in verdict)
     return isinstance(verdict, Mapping) and verdict.get("filtered") is True
-
-
-def _string(value: Any) -> str:
-    return value if isinstance(value, str) else ""

@@ -7,18 +7,22 @@ bodies are understood in `errors`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from loom_py.errors import ContentFilterError, IncompleteResponseError, MalformedResponseError
+from loom_py.errors import ConfigError, ContentFilterError, IncompleteResponseError, MalformedResponseError
 from loom_py.llm.azure.errors import error_from_body, filter_verdicts
 from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
 from loom_py.llm.profiles import UNKNOWN_PROFILE, ModelProfile
 from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall
 from loom_py.options import ChatOptions
 
-__all__ = ["decode_response", "decode_usage", "encode_request", "finish"]
+__all__ = ["decode_json", "decode_response", "decode_usage", "encode_json", "encode_request", "finish"]
+
+OLD_API = "2024-08-01"
+"""API versions before this one know neither ``max_completion_tokens`` nor ``stream_options``."""
 
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────
@@ -31,14 +35,17 @@ def encode_request(
     *,
     deployment: str,
     profile: ModelProfile = UNKNOWN_PROFILE,
+    api_version: str = "",
     stream: bool = False,
 ) -> dict[str, Any]:
     """The JSON body that asks ``deployment`` for the next message.
 
     The output limit travels under the name the model's family takes. Sampling parameters are left
-    out for reasoning models, which refuse them.
+    out for reasoning models, which refuse them. A dated ``api_version`` from before such names
+    were known gets the older ones.
     """
     options = options or ChatOptions()
+    is_old = api_version[:4].isdigit() and api_version < OLD_API
     body: dict[str, Any] = {
         "messages": [encode_message(message, tools) for message in messages],
         "model": deployment,
@@ -49,11 +56,13 @@ def encode_request(
         if options.parallel_tool_calls is not None and profile.parallel_tools:
             body["parallel_tool_calls"] = options.parallel_tool_calls
     if options.max_tokens is not None:
-        body[profile.max_tokens_parameter] = options.max_tokens
+        limit = "max_tokens" if is_old and not profile.reasoning else profile.max_tokens_parameter
+        body[limit] = options.max_tokens
     body.update(_sampling(options, profile))
     if stream:
         body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
+        if not is_old:
+            body["stream_options"] = {"include_usage": True}
     body.update(options.extra_body)
     return body
 
@@ -108,7 +117,38 @@ def _encode_part(part: Any) -> dict[str, Any]:
     return {"type": "text", "text": part.text}
 
 
+def encode_json(body: Mapping[str, Any]) -> bytes:
+    """The bytes of a request. Raises `ConfigError` for what JSON cannot hold.
+
+    Half of a surrogate pair, as undecodable file names have, becomes a question mark.
+    """
+    try:
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ConfigError(f"the request cannot be written as JSON: {exc}", field="messages") from None
+    return text.encode("utf-8", "replace")
+
+
 # ── answers ──────────────────────────────────────────────────────────────────────────────
+
+
+def decode_json(body: bytes, content_type: str | None = None) -> Any:
+    """The JSON of an answer with status 200, whatever its Content-Type claims.
+
+    Raises `MalformedResponseError` that says what it is instead.
+    """
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        pass
+    start = body.lstrip()[:1]
+    if not start:
+        raise MalformedResponseError("the server answered 200 with an empty body")
+    if start in {b"{", b"["}:
+        raise MalformedResponseError("the server answered 200 with JSON that is broken or cut off")
+    kind = "an HTML page" if start == b"<" else f"{content_type or 'a body'} that is not JSON"
+    hint = "Check that the endpoint is the Azure OpenAI resource and not a portal or proxy page."
+    raise MalformedResponseError(f"the server answered 200 with {kind}", hint=hint)
 
 
 def decode_response(data: Any, tools: EncodedTools = NO_TOOLS) -> Response:
@@ -122,24 +162,31 @@ def decode_response(data: Any, tools: EncodedTools = NO_TOOLS) -> Response:
         raise MalformedResponseError(f"the answer is a JSON {type(data).__name__}, not an object")
     if data.get("error"):
         raise error_from_body(data)
+    usage = decode_usage(data.get("usage"))
     choice = _first_choice(data.get("choices"))
     if choice is None:
-        raise MalformedResponseError(
-            "the answer has no choices", tokens_used=decode_usage(data.get("usage")) or None
-        )
+        raise MalformedResponseError("the answer has no choices", tokens_used=usage)
     message = choice.get("message")
     if not isinstance(message, Mapping):
-        raise MalformedResponseError("the answer's choice has no message")
+        raise MalformedResponseError("the answer's choice has no message", tokens_used=usage)
     calls = message.get("tool_calls")
+    calls = calls if isinstance(calls, list) else []
+    if not all(isinstance(call, Mapping) and isinstance(call.get("function"), Mapping) for call in calls):
+        raise MalformedResponseError("the answer has a tool call without a function", tokens_used=usage)
     response = Response(
         message=_text(message.get("content")),
-        tokens_used=decode_usage(data.get("usage")) or TokenUsage(),
-        tool_calls=tuple(_decode_call(call, tools) for call in calls) if isinstance(calls, list) else (),
-        finish_reason=str(choice.get("finish_reason") or ("tool_calls" if calls else "stop")),
-        model=_string(data.get("model")),
+        tokens_used=usage or TokenUsage(),
+        tool_calls=tuple(_decode_call(index, call, tools) for index, call in enumerate(calls)),
+        finish_reason=string_or_empty(choice.get("finish_reason")) or ("tool_calls" if calls else "stop"),
+        model=model_of(data),
         metadata=_metadata(data, choice, message),
     )
     return finish(response, choice.get("content_filter_results"))
+
+
+def model_of(data: Any) -> str:
+    """The model an answer names, empty where it names none."""
+    return string_or_empty(data.get("model")) if isinstance(data, Mapping) else ""
 
 
 def finish(response: Response, verdicts: Any) -> Response:
@@ -173,30 +220,27 @@ def _first_choice(choices: Any) -> Mapping[str, Any] | None:
     return next((choice for choice in choices if isinstance(choice, Mapping)), None)
 
 
+def string_or_empty(value: Any) -> str:
+    """``value`` if it is a string."""
+    return value if isinstance(value, str) else ""
+
+
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):  # some models answer in parts
-        return "".join(_string(part.get("text")) for part in content if isinstance(part, Mapping))
+        return "".join(string_or_empty(part.get("text")) for part in content if isinstance(part, Mapping))
     return ""
 
 
-def _string(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _decode_call(call: Any, tools: EncodedTools) -> ToolCall:
-    if not isinstance(call, Mapping) or not isinstance(call.get("function"), Mapping):
-        raise MalformedResponseError("the answer has a tool call without a function")
+def _decode_call(index: int, call: Mapping[str, Any], tools: EncodedTools) -> ToolCall:
     function = call["function"]
+    call_id = string_or_empty(call.get("id")) or f"call_{index}"  # a result must be able to name it
+    name = tools.own_name(string_or_empty(function.get("name")))
     arguments = function.get("arguments")
     if isinstance(arguments, Mapping):  # some models send the object itself
-        return ToolCall(
-            _string(call.get("id")), tools.own_name(_string(function.get("name"))), dict(arguments)
-        )
-    return ToolCall.parse(
-        _string(call.get("id")), tools.own_name(_string(function.get("name"))), _string(arguments)
-    )
+        return ToolCall(call_id, name, dict(arguments))
+    return ToolCall.parse(call_id, name, string_or_empty(arguments))
 
 
 def _metadata(
