@@ -361,6 +361,13 @@ class ContextLengthError(InvalidRequestError):
         self.used = used
 
 
+def is_filtered(verdict: Any) -> bool:
+    """Whether a content filter's verdict blocked: an object that says so, or a list with one."""
+    if isinstance(verdict, (list, tuple)):
+        return any(map(is_filtered, verdict))
+    return isinstance(verdict, Mapping) and verdict.get("filtered") is True
+
+
 class ContentFilterError(ProviderError):
     """The content filter blocked the prompt or the answer.
 
@@ -392,14 +399,7 @@ class ContentFilterError(ProviderError):
 
     @property
     def filtered(self) -> tuple[str, ...]:
-        return tuple(name for name, verdict in self.categories.items() if _blocked(verdict))
-
-
-def _blocked(verdict: Any) -> bool:
-    """Whether a verdict blocked: an object that says so, or a list with one (custom blocklists)."""
-    if isinstance(verdict, (list, tuple)):
-        return any(map(_blocked, verdict))
-    return isinstance(verdict, Mapping) and verdict.get("filtered") is True
+        return tuple(name for name, verdict in self.categories.items() if is_filtered(verdict))
 
 
 class RateLimitError(ProviderError):

@@ -15,6 +15,7 @@ from loom_py.errors import (
     ContentFilterError,
     ProviderError,
     StreamInterruptedError,
+    is_filtered,
 )
 from loom_py.events import StreamEvent, TextDelta, ToolCallCompleted, ToolCallStarted
 from loom_py.llm.azure.errors import error_from_body, filter_verdicts
@@ -113,7 +114,7 @@ class StreamAssembler:
                     yield from self._fragment(fragment)
         verdicts = filter_verdicts(choice.get("content_filter_results"))
         for category, verdict in verdicts.items():
-            if not _filtered(self._verdicts.get(category)):
+            if not is_filtered(self._verdicts.get(category)):
                 self._verdicts[category] = verdict
         self._finish_reason = self._finish_reason or string_or_empty(choice.get("finish_reason"))
 
@@ -158,7 +159,7 @@ class StreamAssembler:
             metadata=self._metadata(),
         )
         response = finish(response, self._verdicts)
-        blocked = [name for name, verdict in self._verdicts.items() if _filtered(verdict)]
+        blocked = [name for name, verdict in self._verdicts.items() if is_filtered(verdict)]
         if blocked:  # the asynchronous filter speaks after the text, even after "stop"
             raise ContentFilterError(
                 f"the content filter withdrew the answer after it was sent ({', '.join(blocked)})",
@@ -285,10 +286,3 @@ class StreamDecoder:
         except (ValueError, RecursionError):
             return []
         return list(self.assembler.feed(chunk))
-
-
-def _filtered(verdict: Any) -> bool:
-    """Whether a verdict blocks; of a list of blocklists, whether any does."""
-    if isinstance(verdict, list):
-        return any(_filtered(entry) for entry in verdict)
-    return isinstance(verdict, Mapping) and verdict.get("filtered") is True
