@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from structlog.contextvars import bound_contextvars
-
 from loom_py._concurrency import run_coroutine, run_in_thread
-from loom_py._log import get_logger
-from loom_py.errors import AgentClosedError, LoomError, ToolError
-from loom_py.events import FinalResponse, StreamEvent, TextDelta, ToolResultEvent
+from loom_py.errors import AgentClosedError, ToolError
+from loom_py.events import StreamEvent, ToolResultEvent
 from loom_py.loop import AgentRun, AskModel, Limits, Step
-from loom_py.messages import ContentPart, Message, Response, TokenUsage, ToolResult, ToolSpec
+from loom_py.messages import ContentPart, Message, Response, ToolResult, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.resilience.breaker import BreakerStats, CircuitBreakers
 from loom_py.resilience.gateway import ModelGateway
 from loom_py.sessions import Session, Sessions
 from loom_py.tools import ToolExecutor, as_tool
+from loom_py.turn import Turn, is_waited_for
 
 if TYPE_CHECKING:
     from loom_py.backends import Backend
@@ -32,74 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent"]
 
-_log = get_logger()
-
 _FREE_CHOICE = (None, "auto", "none")
-
-_under_way: ContextVar[tuple[_Chat, ...]] = ContextVar("loom_py_chats", default=())
-"""The chats that run the code that asks: a tool that chats in its own session would wait for ever."""
-
-
-@dataclass(slots=True)
-class _Chat:
-    """One chat on its way: its session, its run through the loop and what its log events carry."""
-
-    session: Session
-    run: AgentRun
-    user: Message
-    options: ChatOptions | None
-    fields: dict[str, Any]
-    started: float = field(default_factory=time.perf_counter)
-    shown: bool = False
-    over: bool = False
-
-    @property
-    def latency_ms(self) -> float:
-        return round((time.perf_counter() - self.started) * 1000, 1)
-
-    @contextmanager
-    def context(self) -> Iterator[None]:
-        """Binds the chat's fields for the log events of tools and providers, and says who runs them.
-
-        Never around a ``yield``: what is bound there would show in the reader of the stream.
-        """
-        token = _under_way.set((*_under_way.get(), self))
-        try:
-            with bound_contextvars(**self.fields):
-                yield
-        finally:
-            _under_way.reset(token)
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Around the whole chat: an error says what was spent, and every end that is none is logged."""
-        try:
-            with self.run.accounted():
-                yield
-        except Exception as error:
-            facts: dict[str, Any] = {"error": type(error).__name__}
-            if isinstance(error, LoomError):
-                facts = {"error": error.code, "request_id": error.request_id}
-                facts |= _spent(error.tokens_used or TokenUsage(), error.cost_usd)
-            _log.warning("chat_failed", **self.fields, **facts, latency_ms=self.latency_ms)
-            raise
-        except BaseException:  # cancelled, or the reader of a stream went away
-            _log.info("chat_cancelled", **self.fields, latency_ms=self.latency_ms)
-            raise
-        finally:
-            self.over = True
-
-    def replied(self, reply: Response | None) -> Response:
-        """The reply at the end of a model's stream; the gateway has checked that it is there."""
-        assert reply is not None
-        self.shown = bool(reply.message.strip())
-        return reply
-
-    def last_events(self, response: Response) -> Iterator[StreamEvent]:
-        """What ends the stream; an answer no model wrote is shown first."""
-        if not self.shown:
-            yield TextDelta(response.message)
-        yield FinalResponse(response)
 
 
 class Agent:
@@ -161,12 +89,12 @@ class Agent:
         """
         session = self._open(session_id)
         with session.lock.hold():
-            chat = self._begin(session, message, options)
-            with chat.watched(), chat.context():
-                step = chat.run.begin()
+            turn = self._begin(session, message, options)
+            with turn.watched(), turn.context():
+                step = turn.run.begin()
                 while step is not None:
-                    step = chat.run.send(self._take(chat, step))
-            return self._end(chat)
+                    step = turn.run.send(self._take(turn, step))
+            return turn.finished()
 
     async def achat(
         self,
@@ -178,12 +106,12 @@ class Agent:
         """`chat`, async. Cancelling it cancels what is under way."""
         session = self._open(session_id)
         async with session.lock.ahold():
-            chat = self._begin(session, message, options)
-            with chat.watched(), chat.context():
-                step = chat.run.begin()
+            turn = self._begin(session, message, options)
+            with turn.watched(), turn.context():
+                step = turn.run.begin()
                 while step is not None:
-                    step = chat.run.send(await self._atake(chat, step))
-            return self._end(chat)
+                    step = turn.run.send(await self._atake(turn, step))
+            return turn.finished()
 
     def stream_chat(
         self,
@@ -200,25 +128,25 @@ class Agent:
         """
         session = self._open(session_id)
         with session.lock.hold():
-            chat = self._begin(session, message, options)
-            with chat.watched():
-                step = chat.run.begin()
+            turn = self._begin(session, message, options)
+            with turn.watched():
+                step = turn.run.begin()
                 while step is not None:
                     outcome: Response | tuple[ToolResult, ...]
                     if isinstance(step, AskModel):
                         reply: Response | None = None
-                        with closing(self._gateway.stream_chat(*self._asked(chat, step))) as events:
+                        with closing(self._gateway.stream_chat(*self._asked(turn, step))) as events:
                             for event in events:
                                 if (reply := event.response) is None:
                                     yield event
-                        outcome = chat.replied(reply)
+                        outcome = turn.replied(reply)
                     else:
-                        with chat.context():
-                            outcome = self._logged(chat, self._executor.run(step.calls))
+                        with turn.context():
+                            outcome = turn.log_results(self._executor.run(step.calls))
                         yield from map(ToolResultEvent, outcome)
-                    step = chat.run.send(outcome)
-            response = self._end(chat)
-        yield from chat.last_events(response)  # the session is free by now
+                    step = turn.run.send(outcome)
+            response = turn.finished()
+        yield from turn.last_events(response)  # the session is free by now
 
     async def astream_chat(
         self,
@@ -230,48 +158,48 @@ class Agent:
         """`stream_chat`, async. ``aclose()`` hangs up early."""
         session = self._open(session_id)
         async with session.lock.ahold():
-            chat = self._begin(session, message, options)
-            with chat.watched():
-                step = chat.run.begin()
+            turn = self._begin(session, message, options)
+            with turn.watched():
+                step = turn.run.begin()
                 while step is not None:
                     outcome: Response | tuple[ToolResult, ...]
                     if isinstance(step, AskModel):
                         reply: Response | None = None
-                        async with aclosing(self._gateway.astream_chat(*self._asked(chat, step))) as events:
+                        async with aclosing(self._gateway.astream_chat(*self._asked(turn, step))) as events:
                             async for event in events:
                                 if (reply := event.response) is None:
                                     yield event
-                        outcome = chat.replied(reply)
+                        outcome = turn.replied(reply)
                     else:
-                        with chat.context():
-                            outcome = self._logged(chat, await self._executor.arun(step.calls))
+                        with turn.context():
+                            outcome = turn.log_results(await self._executor.arun(step.calls))
                         for result in outcome:
                             yield ToolResultEvent(result)
-                    step = chat.run.send(outcome)
-            response = self._end(chat)
-        for event in chat.last_events(response):
+                    step = turn.run.send(outcome)
+            response = turn.finished()
+        for event in turn.last_events(response):
             yield event
 
     # ── one step ─────────────────────────────────────────────────────────────────────────
 
-    def _take(self, chat: _Chat, step: Step) -> Response | tuple[ToolResult, ...]:
+    def _take(self, turn: Turn, step: Step) -> Response | tuple[ToolResult, ...]:
         if isinstance(step, AskModel):
-            return self._gateway.chat(*self._asked(chat, step))
-        return self._logged(chat, self._executor.run(step.calls))
+            return self._gateway.chat(*self._asked(turn, step))
+        return turn.log_results(self._executor.run(step.calls))
 
-    async def _atake(self, chat: _Chat, step: Step) -> Response | tuple[ToolResult, ...]:
+    async def _atake(self, turn: Turn, step: Step) -> Response | tuple[ToolResult, ...]:
         if isinstance(step, AskModel):
-            return await self._gateway.achat(*self._asked(chat, step))
-        return self._logged(chat, await self._executor.arun(step.calls))
+            return await self._gateway.achat(*self._asked(turn, step))
+        return turn.log_results(await self._executor.arun(step.calls))
 
     def _asked(
-        self, chat: _Chat, step: AskModel
+        self, turn: Turn, step: AskModel
     ) -> tuple[Sequence[Message], Sequence[ToolSpec], ChatOptions | None, dict[str, Any]]:
         """What the gateway is asked."""
-        options = chat.options
-        if options is not None and chat.run.has_run_tools and options.tool_choice not in _FREE_CHOICE:
+        options = turn.options
+        if options is not None and turn.run.has_run_tools and options.tool_choice not in _FREE_CHOICE:
             options = replace(options, tool_choice=None)  # or it would be forced to call for ever
-        return step.messages, self._offered() if step.with_tools else (), options, chat.fields
+        return step.messages, self._offered() if step.with_tools else (), options, turn.fields
 
     def _offered(self) -> tuple[ToolSpec, ...]:
         """The tools the model may ask for now: one whose breaker is open is left out."""
@@ -280,25 +208,12 @@ class Agent:
             return self._specs  # the very same tuple, which a provider need not encode again
         return tuple(spec for spec in self._specs if guard.available(spec.name))
 
-    def _logged(self, chat: _Chat, results: tuple[ToolResult, ...]) -> tuple[ToolResult, ...]:
-        for result in results:
-            emit = _log.warning if result.is_error else _log.info
-            emit(
-                "tool_call",
-                **chat.fields,
-                tool=result.name,
-                call_id=result.call_id,
-                error=result.error_code,
-                latency_ms=round(result.duration_ms, 1),
-            )
-        return results
-
     # ── one chat ─────────────────────────────────────────────────────────────────────────
 
     def _open(self, session_id: str | None) -> Session:
         self._check_open()
         session = self._sessions.get(session_id)
-        if any(chat.session is session and not chat.over for chat in _under_way.get()):
+        if is_waited_for(session):
             raise ToolError(
                 f"a tool cannot chat in session {session_id!r} while that session waits for the tool",
                 hint="Use another session_id in the tool, or none.",
@@ -311,7 +226,7 @@ class Agent:
 
     def _begin(
         self, session: Session, message: str | Sequence[ContentPart], options: ChatOptions | None
-    ) -> _Chat:
+    ) -> Turn:
         self._check_open()  # it may have been closed while the chat waited for its turn
         user = Message.user(message)
         system = () if self.system_prompt is None else (Message.system(self.system_prompt),)
@@ -319,25 +234,7 @@ class Agent:
         if session.id is not None:
             fields["session_id"] = session.id
         run = AgentRun((*system, *session.messages, user), self.limits)
-        return _Chat(session, run, user, options, fields)
-
-    def _end(self, chat: _Chat) -> Response:
-        response = chat.run.response
-        assert response is not None
-        if chat.session.id is not None:
-            response.metadata["session_id"] = chat.session.id
-        chat.session.messages = (*chat.session.messages, chat.user, *chat.run.messages)
-        _log.info(
-            "chat",
-            **chat.fields,
-            turns=response.metadata["turns"],
-            tool_executions=response.metadata["tool_executions"],
-            **_spent(response.tokens_used, response.cost_usd),
-            finish_reason=response.finish_reason,
-            request_id=response.metadata.get("request_id"),
-            latency_ms=chat.latency_ms,
-        )
-        return response
+        return Turn(session, run, user, options, fields)
 
     # ── sessions, state, closing ─────────────────────────────────────────────────────────
 
@@ -414,12 +311,3 @@ async def _aclose(thing: object) -> None:
         await aclose()
     elif (close := getattr(thing, "close", None)) is not None:
         await run_in_thread(close)
-
-
-def _spent(usage: TokenUsage, cost: Decimal | None) -> dict[str, Any]:
-    """The fields of a log event that say what was spent."""
-    return {
-        "input_tokens": usage.input,
-        "output_tokens": usage.output,
-        "cost_usd": None if cost is None else str(cost),
-    }
