@@ -28,12 +28,14 @@
     │   ├── RequestTimeoutError      timeout                  408, or the client's own clock
     │   ├── MalformedResponseError   malformed_response       an answer that is not an answer
     │   ├── IncompleteResponseError  incomplete_response      the token limit left no text
+    │   ├── RefusalError             refusal                  the model declined to answer
     │   └── StreamInterruptedError   stream_interrupted       a stream broke off
     ├── CircuitOpenError             circuit_open             a breaker refused the call
     ├── ToolError                    tool_error               a tool failed
     │   ├── ToolArgumentsError       invalid_arguments
     │   ├── UnknownToolError         unknown_tool
     │   └── ToolTimeoutError         tool_timeout
+    ├── OutputValidationError        invalid_output           the answer does not fit the type asked for
     ├── LimitExceededError           limit_exceeded           an agent's own limit, if so configured
     ├── AgentClosedError             agent_closed
     ├── BackendError                 backend_error            a data source failed
@@ -77,6 +79,7 @@ __all__ = [
     "MissingDependencyError",
     "NetworkAccessError",
     "NotFoundError",
+    "OutputValidationError",
     "PermissionDeniedError",
     "Problem",
     "ProviderError",
@@ -85,6 +88,7 @@ __all__ = [
     "QueryError",
     "QueryRefusedError",
     "RateLimitError",
+    "RefusalError",
     "RequestTimeoutError",
     "ScriptError",
     "ServiceUnavailableError",
@@ -460,6 +464,13 @@ class IncompleteResponseError(ProviderError):
     default_hint = "Raise max_tokens: reasoning tokens count against it."
 
 
+class RefusalError(ProviderError):
+    """The model declined to give the structured answer; the message holds its words."""
+
+    code = "refusal"
+    grpc_code = "FAILED_PRECONDITION"
+
+
 class StreamInterruptedError(ProviderError):
     """A stream ended before the answer was whole.
 
@@ -523,6 +534,21 @@ class ToolTimeoutError(ToolError):
 
     code = "tool_timeout"
     grpc_code = "DEADLINE_EXCEEDED"
+
+
+class OutputValidationError(LoomError):
+    """The answer did not fit the type asked for, also not after it was corrected.
+
+    ``text`` is the model's last attempt.
+    """
+
+    code = "invalid_output"
+    grpc_code = "INTERNAL"
+    default_hint = "Make the type more forgiving or its descriptions clearer, or use a stronger model."
+
+    def __init__(self, message: str, *, text: str = "", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.text = text
 
 
 class LimitExceededError(LoomError):

@@ -20,8 +20,9 @@ from decimal import Decimal
 from itertools import count
 from typing import Any, Literal, TypeAlias, cast
 
-from loom_py.errors import ConfigError, LimitExceededError, LoomError
+from loom_py.errors import ConfigError, LimitExceededError, LoomError, OutputValidationError, RefusalError
 from loom_py.messages import Message, Response, TokenUsage, ToolCall, ToolResult
+from loom_py.output import OutputSpec
 
 __all__ = ["AgentRun", "AskModel", "Limits", "RunTools", "Step"]
 
@@ -29,6 +30,7 @@ ANSWER_NOW = (
     "You have reached the limit of tool use for this question. Give your final answer now, from what"
     " you have found so far, and say what is missing."
 )
+CORRECT = "Your answer does not fit the schema: {problem}. Give the whole answer again, corrected."
 NUDGE = "Your last reply was empty. Please answer the question, or call a tool."
 
 
@@ -39,19 +41,23 @@ class Limits:
     ``max_turns`` model calls, ``max_tool_executions`` tool calls in all and
     ``max_tool_calls_per_reply`` of one reply. At a limit the model gets one last call without
     tools to answer with what it has; with ``on_limit="raise"`` a `LimitExceededError` is raised
-    instead. Raises `ConfigError` for limits below 1.
+    instead. Where a type was asked for, an answer that does not fit is sent back
+    ``max_output_corrections`` times. Raises `ConfigError` for limits below 1 (corrections: 0).
     """
 
     max_turns: int = 25
     max_tool_executions: int = 50
     max_tool_calls_per_reply: int = 10
     on_limit: Literal["answer", "raise"] = "answer"
+    max_output_corrections: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("max_turns", "max_tool_executions", "max_tool_calls_per_reply"):
+        least = {"max_turns": 1, "max_tool_executions": 1, "max_tool_calls_per_reply": 1}
+        for name, lowest in (least | {"max_output_corrections": 0}).items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}", field=name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                message = f"{name} must be a whole number of at least {lowest}, not {value!r}"
+                raise ConfigError(message, field=name)
         if self.on_limit not in {"answer", "raise"}:
             raise ConfigError(
                 f"on_limit must be 'answer' or 'raise', not {self.on_limit!r}", field="on_limit"
@@ -60,10 +66,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """Send ``messages`` to the model, with the tools or without; wants a `Response`."""
+    """Send ``messages`` to the model, with the tools or without; wants a `Response`.
+
+    ``output`` is the type the answer must fit, where one was asked for.
+    """
 
     messages: tuple[Message, ...]
     with_tools: bool
+    output: OutputSpec[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +94,16 @@ class AgentRun:
     its last. ``response`` is the answer, there once `send` has returned ``None``.
     """
 
-    def __init__(self, history: Sequence[Message], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        history: Sequence[Message],
+        limits: Limits | None = None,
+        output: OutputSpec[Any] | None = None,
+    ) -> None:
         self._history = tuple(history)
         self._limits = limits or Limits()
+        self._output = output
+        self._corrections: tuple[Message, ...] = ()
         self.messages: list[Message] = []
         self.response: Response | None = None
         self._usage = TokenUsage()
@@ -135,8 +152,11 @@ class AgentRun:
         while (limit := self._limit_reached()) is None:
             reply = yield from self._ask(nudge, with_tools=True)
             nudge = ()
-            if reply.tool_calls:
+            if reply.tool_calls and not self._gives_output(reply):
                 yield from self._run_tools(reply)
+            elif self._output is not None:
+                if (answer := self._structured(reply)) is not None:
+                    return answer
             elif reply.message.strip() or "empty_retried" in self._notes:
                 return self._answer(reply)
             else:
@@ -148,8 +168,11 @@ class AgentRun:
                 hint=f"Raise {limit} with with_limits(), or let the model answer with what it has.",
             )
         self._notes |= {f"{limit}_hit": True, "synthesized": True}
-        reply = yield from self._ask((Message.user(ANSWER_NOW),), with_tools=False)
-        return self._answer(reply)
+        while True:
+            reply = yield from self._ask((Message.user(ANSWER_NOW),), with_tools=False)
+            answer = self._answer(reply) if self._output is None else self._structured(reply)
+            if answer is not None:
+                return answer
 
     def _limit_reached(self) -> str | None:
         if self._turns >= self._limits.max_turns:
@@ -159,7 +182,8 @@ class AgentRun:
         return None
 
     def _ask(self, extra: tuple[Message, ...], *, with_tools: bool) -> Generator[Step, Any, Response]:
-        reply: Response = yield AskModel((*self._history, *self.messages, *extra), with_tools)
+        messages = (*self._history, *self.messages, *self._corrections, *extra)
+        reply: Response = yield AskModel(messages, with_tools, self._output)
         self._turns += 1
         self._usage += reply.tokens_used
         known = self._cost is not None and reply.cost_usd is not None
@@ -186,7 +210,36 @@ class AgentRun:
         )
         return ToolResult(call.id, call.name, text, is_error=True, error_code="limit_reached")
 
-    def _answer(self, reply: Response) -> Response:
+    # ── structured output ────────────────────────────────────────────────────────────────
+
+    def _gives_output(self, reply: Response) -> bool:
+        """Whether ``reply`` is the answer in the form of a call, and no call to run."""
+        return self._output is not None and self._output.call_in(reply) is not None
+
+    def _structured(self, reply: Response) -> Response | None:
+        """The answer with its value; ``None`` where it does not fit and is sent back.
+
+        Corrections are shown to the model and leave no trace in the history. Raises `RefusalError`,
+        and `OutputValidationError` once an answer has been sent back often enough.
+        """
+        assert self._output is not None
+        call = self._output.call_in(reply)
+        if call is None and reply.metadata.get("refusal"):
+            raise RefusalError(f"the model declined: {reply.metadata['refusal']}")
+        text = reply.message if call is None else call.arguments_json
+        try:
+            value = self._output.parse(text)
+        except OutputValidationError as error:
+            tried = self._notes.get("output_corrections", 0)
+            if tried >= self._limits.max_output_corrections:
+                error.message = f"the answer does not fit {self._output.name}: {error.message}"
+                raise
+            self._notes["output_corrections"] = tried + 1
+            self._corrections += _correction(reply, CORRECT.format(problem=error.message))
+            return None
+        return self._answer(replace(reply, message=text), value)
+
+    def _answer(self, reply: Response, value: Any = None) -> Response:
         text = reply.message
         if not text.strip():
             text = f"Completed {len(self._results)} tool executions across {self._turns} turns."
@@ -206,7 +259,17 @@ class AgentRun:
                 **self._notes,
             },
             tool_results=tuple(self._results),
+            output=value,
         )
+
+
+def _correction(reply: Response, text: str) -> tuple[Message, ...]:
+    """What the model is shown of an answer that did not fit: the answer, and what is wrong with it."""
+    if not reply.tool_calls:
+        return (reply.to_message(), Message.user(text))
+    calls = _with_distinct_ids(reply.tool_calls)
+    results = (Message.tool(f"Error (invalid_output): {text}", call.id, call.name) for call in calls)
+    return (replace(reply.to_message(), tool_calls=calls), *results)
 
 
 def _with_distinct_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:

@@ -15,7 +15,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Generic, Literal, Self, TypeAlias
+
+from typing_extensions import TypeVar
 
 from loom_py.content import ContentPart, ImagePart, JSONForm, JSONObject, TextPart, part_from_dict
 
@@ -264,8 +266,11 @@ class TokenUsage(JSONForm):
         return cls(**data)
 
 
+OutputT = TypeVar("OutputT", default=Any)
+
+
 @dataclass(frozen=True, slots=True)
-class Response(JSONForm):
+class Response(JSONForm, Generic[OutputT]):
     """A model's reply, or an agent's answer.
 
     From a provider it is one reply. From an agent it is the whole chat: ``message`` is the final
@@ -276,6 +281,9 @@ class Response(JSONForm):
     ``finish_reason`` is the provider's own word: ``stop``, ``length``, ``tool_calls``, …
     ``metadata`` is JSON-compatible: request id, deployment, latency and the like. ``provider_data`` is
     what the provider needs to see again in the next turn.
+
+    ``output`` is the validated value where a type was asked for. It has no part in the JSON form,
+    for ``message`` then is its JSON.
     """
 
     message: str
@@ -287,6 +295,7 @@ class Response(JSONForm):
     metadata: dict[str, Any] = field(default_factory=dict)
     tool_results: tuple[ToolResult, ...] = ()
     provider_data: dict[str, Any] = field(default_factory=dict, repr=False)
+    output: OutputT = field(default=None)  # type: ignore[assignment]
 
     def to_message(self) -> Message:
         """The reply as the assistant message that goes into the history."""

@@ -15,6 +15,9 @@ class ChatOptions:
 
     ``temperature`` 0.0 to 2.0; ``max_tokens`` the most tokens the reply may have; ``timeout`` in
     seconds; ``tool_choice`` is ``"auto"``, ``"none"``, ``"required"`` or the name of a tool.
+    ``reasoning_effort`` and ``verbosity`` are words a reasoning model knows (``"low"``, ``"high"``, …).
+    ``response_format`` is the API's own object; for a type of yours use ``output=`` of an agent.
+    ``prompt_cache_key`` groups requests whose beginnings are alike.
     ``extra_headers`` and ``extra_body`` are added to the request as they are.
     """
 
@@ -26,6 +29,9 @@ class ChatOptions:
     tool_choice: str | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
+    verbosity: str | None = None
+    response_format: Mapping[str, Any] | None = None
+    prompt_cache_key: str | None = None
     user: str | None = None
     timeout: float | None = None
     extra_headers: Mapping[str, str] = field(default_factory=dict)
@@ -51,7 +57,7 @@ class ChatOptions:
         chosen: dict[str, Any] = {}
         for name in self.__dataclass_fields__:
             theirs, ours = getattr(over, name), getattr(self, name)
-            if isinstance(ours, Mapping):
+            if name.startswith("extra_"):
                 chosen[name] = {**ours, **theirs}
             else:
                 chosen[name] = ours if theirs is None else theirs
