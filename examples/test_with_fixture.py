@@ -1,0 +1,44 @@
+"""Tests of an agent with the pytest fixture ``azure_emulator``; it comes with loom_py.
+
+Run them with ``pytest examples/test_with_fixture.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from loom_py import Agent, AgentBuilder, AzureEmulator, ScriptedProvider, tool
+from loom_py.errors import ServiceUnavailableError
+from loom_py.llm.scripted import call
+
+
+@tool
+def stock(product: str) -> int:
+    """How many pieces of a product are in stock."""
+    return {"Desk Lamp": 12}.get(product, 0)
+
+
+@pytest.fixture
+def agent(azure_emulator: AzureEmulator) -> Iterator[Agent]:
+    """The agent under test, on the emulator."""
+    azure = azure_emulator.endpoint, "gpt-4o-deployment", azure_emulator.api_key
+    with AgentBuilder().with_tools(stock).with_azure_openai_llm(*azure).build() as agent:
+        yield agent
+
+
+def test_the_agent_looks_the_stock_up(agent: Agent, azure_emulator: AzureEmulator) -> None:
+    with ScriptedProvider([call("stock", product="Desk Lamp"), "There are 12."]) as model:
+        azure_emulator.engine = model
+        response = agent.chat("How many desk lamps?")
+    assert response.message == "There are 12."
+    assert response.tool_results[0].content == "12"
+    assert azure_emulator.requests[-1].body["messages"][-1]["content"] == "12"
+
+
+def test_an_outage_reaches_the_caller(agent: Agent, azure_emulator: AzureEmulator) -> None:
+    azure_emulator.fail_next(503)
+    with pytest.raises(ServiceUnavailableError) as caught:
+        agent.chat("How many desk lamps?")
+    assert caught.value.retryable
