@@ -38,8 +38,18 @@ if TYPE_CHECKING:
         ToolResultEvent,
         UsageEvent,
     )
-    from loom_py.llm import BaseProvider, LLMProvider, ModelPrice, ModelProfile, ScriptedProvider
-    from loom_py.llm.azure import AzureOpenAIClient, AzureOpenAIConfig
+    from loom_py.llm import (
+        BaseProvider,
+        Cost,
+        CostReport,
+        LLMProvider,
+        ModelPrice,
+        ModelProfile,
+        PriceOverride,
+        ScriptedProvider,
+    )
+    from loom_py.llm.azure import AzureOpenAIClient, AzureOpenAIConfig, KeyVaultSecret
+    from loom_py.llm.scripted import call, reply
     from loom_py.loop import Limits
     from loom_py.messages import (
         ContentPart,
@@ -68,14 +78,18 @@ __all__ = [
     "BuilderError",
     "ChatOptions",
     "ContentPart",
+    "Cost",
+    "CostReport",
     "FinalResponse",
     "ImagePart",
+    "KeyVaultSecret",
     "LLMProvider",
     "Limits",
     "LoomError",
     "Message",
     "ModelPrice",
     "ModelProfile",
+    "PriceOverride",
     "QueryResult",
     "Response",
     "SQLBackend",
@@ -94,7 +108,9 @@ __all__ = [
     "ToolSpec",
     "UsageEvent",
     "__version__",
+    "call",
     "configure_logging",
+    "reply",
     "tool",
 ]
 
@@ -113,8 +129,18 @@ _HOMES = {
         "ToolResultEvent",
         "UsageEvent",
     ),
-    "llm": ("BaseProvider", "LLMProvider", "ModelPrice", "ModelProfile", "ScriptedProvider"),
-    "llm.azure": ("AzureOpenAIClient", "AzureOpenAIConfig"),
+    "llm": (
+        "BaseProvider",
+        "Cost",
+        "CostReport",
+        "LLMProvider",
+        "ModelPrice",
+        "ModelProfile",
+        "PriceOverride",
+        "ScriptedProvider",
+    ),
+    "llm.azure": ("AzureOpenAIClient", "AzureOpenAIConfig", "KeyVaultSecret"),
+    "llm.scripted": ("call", "reply"),
     "loop": ("Limits",),
     "messages": (
         "ContentPart",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing, closing
-from dataclasses import replace
-from types import TracebackType
+from dataclasses import fields, replace
+from types import TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self
 
 from loom_py._concurrency import run_coroutine, run_in_thread
+from loom_py.description import Description, Setting
 from loom_py.errors import AgentClosedError, ToolError
 from loom_py.events import StreamEvent, ToolResultEvent
+from loom_py.llm.costs import CostLedger, CostReport
 from loom_py.loop import AgentRun, AskModel, Limits, Step
-from loom_py.messages import ContentPart, Message, Response, ToolResult, ToolSpec
+from loom_py.messages import ContentPart, Message, OutputT, Response, ToolResult, ToolSpec
 from loom_py.options import ChatOptions
+from loom_py.output import OUTPUT_TOOL, output_spec
 from loom_py.resilience.breaker import BreakerStats, CircuitBreakers
 from loom_py.resilience.gateway import ModelGateway
 from loom_py.sessions import Session, Sessions
@@ -50,6 +54,7 @@ class Agent:
         system_prompt: str | None = None,
         name: str = "agent",
         limits: Limits | None = None,
+        output: Any = None,
         tool_timeout: float | None = None,
         model_breakers: CircuitBreakers | None = None,
         tool_breakers: CircuitBreakers | None = None,
@@ -64,7 +69,9 @@ class Agent:
         self._owned = tuple(owned)
         self._closed = False
         self._sessions = Sessions()
-        self._gateway = ModelGateway(provider, breakers=model_breakers)
+        self._output = None if output is None else output_spec(output)
+        self._ledger = CostLedger(agent=name)
+        self._gateway = ModelGateway(provider, breakers=model_breakers, ledger=self._ledger)
         self._tool_breakers = tool_breakers
         self._executor = ToolExecutor(self.tools, timeout=tool_timeout, guard=tool_breakers)
         self._specs = tuple(tool.spec for tool in self.tools)
@@ -81,15 +88,19 @@ class Agent:
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
-    ) -> Response:
+        output: type[OutputT] | UnionType | None = None,
+    ) -> Response[OutputT]:
         """The answer to ``message``.
+
+        With ``output`` (a pydantic model, dataclass, TypedDict, union, …) the answer fits that type and
+        ``response.output`` is its value; what does not fit is sent back for correction.
 
         Raises an error of `loom_py.errors` if the model cannot be reached or will not answer; what
         was spent until then is on the error. A failing tool raises nothing: the model is told.
         """
         session = self._open(session_id)
         with session.lock.hold():
-            turn = self._begin(session, message, options)
+            turn = self._begin(session, message, options, output)
             with turn.watched(), turn.context():
                 step = turn.run.begin()
                 while step is not None:
@@ -102,11 +113,12 @@ class Agent:
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
-    ) -> Response:
+        output: type[OutputT] | UnionType | None = None,
+    ) -> Response[OutputT]:
         """`chat`, async. Cancelling it cancels what is under way."""
         session = self._open(session_id)
         async with session.lock.ahold():
-            turn = self._begin(session, message, options)
+            turn = self._begin(session, message, options, output)
             with turn.watched(), turn.context():
                 step = turn.run.begin()
                 while step is not None:
@@ -119,6 +131,7 @@ class Agent:
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
+        output: type[Any] | UnionType | None = None,
     ) -> Generator[StreamEvent, None, None]:
         """The answer as it comes: text, tool calls and their results, and at last the response.
 
@@ -128,7 +141,7 @@ class Agent:
         """
         session = self._open(session_id)
         with session.lock.hold():
-            turn = self._begin(session, message, options)
+            turn = self._begin(session, message, options, output)
             with turn.watched():
                 step = turn.run.begin()
                 while step is not None:
@@ -154,11 +167,12 @@ class Agent:
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
+        output: type[Any] | UnionType | None = None,
     ) -> AsyncGenerator[StreamEvent, None]:
         """`stream_chat`, async. ``aclose()`` hangs up early."""
         session = self._open(session_id)
         async with session.lock.ahold():
-            turn = self._begin(session, message, options)
+            turn = self._begin(session, message, options, output)
             with turn.watched():
                 step = turn.run.begin()
                 while step is not None:
@@ -199,7 +213,21 @@ class Agent:
         options = turn.options
         if options is not None and turn.run.has_run_tools and options.tool_choice not in _FREE_CHOICE:
             options = replace(options, tool_choice=None)  # or it would be forced to call for ever
-        return step.messages, self._offered() if step.with_tools else (), options, turn.fields
+        tools = self._offered() if step.with_tools else ()
+        if step.output is not None:
+            options = options or ChatOptions()
+            if self._knows_schemas():
+                options = replace(options, response_format=step.output.response_format)
+            else:
+                tools = (*tools, step.output.tool)
+                forced = OUTPUT_TOOL if len(tools) == 1 else options.tool_choice
+                options = replace(options, tool_choice=forced)
+        return step.messages, tools, options, turn.fields
+
+    def _knows_schemas(self) -> bool:
+        """Whether the model keeps to a JSON schema; if not, the answer comes as a tool's arguments."""
+        profile = getattr(self.provider, "profile", None)
+        return bool(getattr(profile, "structured_output", False))
 
     def _offered(self) -> tuple[ToolSpec, ...]:
         """The tools the model may ask for now: one whose breaker is open is left out."""
@@ -225,16 +253,25 @@ class Agent:
             raise AgentClosedError(f"agent {self.name!r} is closed", hint="Build a new one.")
 
     def _begin(
-        self, session: Session, message: str | Sequence[ContentPart], options: ChatOptions | None
+        self,
+        session: Session,
+        message: str | Sequence[ContentPart],
+        options: ChatOptions | None,
+        output: Any,
     ) -> Turn:
         self._check_open()  # it may have been closed while the chat waited for its turn
         user = Message.user(message)
         system = () if self.system_prompt is None else (Message.system(self.system_prompt),)
-        fields: dict[str, Any] = {"agent": self.name, "deployment": self.provider.model}
+        bound: dict[str, Any] = {
+            "agent": self.name,
+            "deployment": self.provider.model,
+            "chat_id": uuid.uuid4().hex[:16],
+        }
         if session.id is not None:
-            fields["session_id"] = session.id
-        run = AgentRun((*system, *session.messages, user), self.limits)
-        return Turn(session, run, user, options, fields)
+            bound["session_id"] = session.id
+        spec = self._output if output is None else output_spec(output)
+        run = AgentRun((*system, *session.messages, user), self.limits, spec)
+        return Turn(session, run, user, options, bound)
 
     # ── sessions, state, closing ─────────────────────────────────────────────────────────
 
@@ -250,8 +287,33 @@ class Agent:
         return self._sessions.messages(session_id)
 
     def delete_session(self, session_id: str) -> bool:
-        """Forget a conversation; whether there was one."""
+        """Forget a conversation; whether there was one. Its cost stays in the agent's total."""
+        self._ledger.forget(session_id)
         return self._sessions.delete(session_id)
+
+    def costs(self, *, chat: str | None = None, session: str | None = None) -> CostReport:
+        """What the agent has cost so far; or one chat (``response.metadata["chat_id"]``), or a session.
+
+        Every model call counts, also failed ones that were billed. Raises `KeyError` for a chat or
+        session there is no record of.
+        """
+        return self._ledger.report(chat=chat, session=session)
+
+    def describe(self) -> Description:
+        """Every resolved setting and where it came from, secrets masked."""
+        settings = [
+            Setting("name", self.name, "agent"),
+            Setting("provider", self.provider.name, "agent"),
+            Setting("tools", ", ".join(tool.name for tool in self.tools) or "none", "agent"),
+            Setting("backends", ", ".join(backend.name for backend in self.backends) or "none", "agent"),
+        ]
+        settings += [
+            Setting(f"limits.{field.name}", getattr(self.limits, field.name), "agent")
+            for field in fields(self.limits)
+        ]
+        if (describe := getattr(self.provider, "describe", None)) is not None:
+            settings += [replace(each, name=f"llm.{each.name}") for each in describe()]
+        return Description(settings)
 
     def health(self) -> dict[str, BreakerStats]:
         """The state of every circuit breaker that was needed so far, by what it guards."""

@@ -18,6 +18,7 @@ from loom_py.errors import BuilderError, ConfigError, LoomError, Problem, ToolDe
 from loom_py.llm.provider import LLMProvider
 from loom_py.llm.registry import create_provider
 from loom_py.loop import Limits
+from loom_py.output import output_spec
 from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
 from loom_py.tools import Tool, as_tool
 from loom_py.tools.tool import check_timeout
@@ -25,8 +26,8 @@ from loom_py.tools.tool import check_timeout
 if TYPE_CHECKING:
     import httpx2
 
-    from loom_py.llm.azure.auth import TokenProvider
-    from loom_py.llm.prices import ModelPrice
+    from loom_py.llm.azure.auth import KeySource, TokenProvider
+    from loom_py.llm.prices import DeploymentType, PriceSetting
 
 __all__ = ["AgentBuilder"]
 
@@ -61,6 +62,7 @@ class AgentBuilder:
     _backends: tuple[tuple[Any, bool], ...] = ()
     _tools: tuple[Any, ...] = ()
     _system_prompt: str | None = None
+    _output: Any = None
     _name: str = "agent"
     _limits: Mapping[str, Any] | None = None
     _tool_timeout: float | None = None
@@ -77,14 +79,18 @@ class AgentBuilder:
         self,
         endpoint: str | None = None,
         deployment_id: str | None = None,
-        api_key: str | None = None,
+        api_key: str | KeySource | None = None,
         *,
         api_version: str | None = None,
         model_name: str | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
         timeout: float | None = None,
-        prices: Mapping[str, ModelPrice] | None = None,
+        prices: Mapping[str, PriceSetting] | None = None,
+        deployment_type: DeploymentType | None = None,
+        genai_prices: bool | None = None,
+        surface: Literal["auto", "chat", "responses"] | None = None,
+        api: Literal["auto", "classic", "v1"] | None = None,
         http_client: httpx2.Client | None = None,
         async_http_client: httpx2.AsyncClient | None = None,
         wire_debug: bool | Callable[[str], object] = False,
@@ -104,6 +110,10 @@ class AgentBuilder:
             temperature=temperature,
             timeout=timeout,
             prices=prices,
+            deployment_type=deployment_type,
+            genai_prices=genai_prices,
+            surface=surface,
+            api=api,
             http_client=http_client,
             async_http_client=async_http_client,
             wire_debug=wire_debug,
@@ -121,17 +131,23 @@ class AgentBuilder:
         temperature: float | None = None,
         timeout: float | None = None,
         token_scope: str | None = None,
-        prices: Mapping[str, ModelPrice] | None = None,
+        prices: Mapping[str, PriceSetting] | None = None,
+        deployment_type: DeploymentType | None = None,
+        genai_prices: bool | None = None,
+        surface: Literal["auto", "chat", "responses"] | None = None,
+        api: Literal["auto", "classic", "v1"] | None = None,
         http_client: httpx2.Client | None = None,
         async_http_client: httpx2.AsyncClient | None = None,
         wire_debug: bool | Callable[[str], object] = False,
     ) -> AgentBuilder:
         """An Azure OpenAI deployment, by Microsoft Entra ID.
 
-        ``credential`` is a token, an azure-identity credential (sync or async) or a function that
-        returns a token. A token lives about an hour; the others are refreshed.
+        ``credential`` is an azure-identity credential (sync or async), a function that returns a token,
+        ``"default"`` for azure-identity's ``DefaultAzureCredential``, or a token. A token lives about
+        an hour; the others are refreshed.
         """
-        kind = "entra_token" if credential is None or isinstance(credential, str) else "credential"
+        is_token = credential is None or (isinstance(credential, str) and credential != "default")
+        kind = "entra_token" if is_token else "credential"
         return self._with_azure(
             endpoint=endpoint,
             deployment_id=deployment_id,
@@ -143,6 +159,10 @@ class AgentBuilder:
             timeout=timeout,
             token_scope=token_scope,
             prices=prices,
+            deployment_type=deployment_type,
+            genai_prices=genai_prices,
+            surface=surface,
+            api=api,
             http_client=http_client,
             async_http_client=async_http_client,
             wire_debug=wire_debug,
@@ -184,6 +204,13 @@ class AgentBuilder:
         """The agent's name in logs and in its ``repr``."""
         return replace(self, _name=name)
 
+    def with_output(self, output: Any) -> AgentBuilder:
+        """The type every answer must fit: a pydantic model, dataclass, TypedDict, union or list.
+
+        ``response.output`` is then its value. ``output=`` of a chat takes another for that chat.
+        """
+        return replace(self, _output=output)
+
     def with_limits(
         self,
         *,
@@ -191,6 +218,7 @@ class AgentBuilder:
         max_tool_executions: int | None = None,
         max_tool_calls_per_reply: int | None = None,
         on_limit: Literal["answer", "raise"] | None = None,
+        max_output_corrections: int | None = None,
         tool_timeout: float | None = None,
     ) -> AgentBuilder:
         """How far one chat may go; see `Limits` for the defaults.
@@ -202,6 +230,7 @@ class AgentBuilder:
             "max_tool_executions": max_tool_executions,
             "max_tool_calls_per_reply": max_tool_calls_per_reply,
             "on_limit": on_limit,
+            "max_output_corrections": max_output_corrections,
         }
         given = {key: value for key, value in limits.items() if value is not None}
         timeout = self._tool_timeout if tool_timeout is None else tool_timeout
@@ -235,6 +264,8 @@ class AgentBuilder:
         provider = self._provider(problems)
         backends = self._checked_backends(problems)
         tools = self._checked_tools(backends, problems)
+        if self._output is not None:
+            _try(problems, "output", lambda: output_spec(self._output))
         _check_each(problems, "limits", Limits, self._limits or {})
         _check_each(problems, "circuit_breakers", BreakerConfig, self._breakers or {})
         problems += self._plain_problems()
@@ -249,6 +280,7 @@ class AgentBuilder:
             system_prompt=self._system_prompt,
             name=self._name,
             limits=Limits(**(self._limits or {})),
+            output=self._output,
             tool_timeout=self._tool_timeout,
             model_breakers=None if breakers is None else CircuitBreakers("deployment", breakers),
             tool_breakers=None if breakers is None else CircuitBreakers("tool", breakers),

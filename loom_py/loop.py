@@ -253,7 +253,7 @@ class AgentRun:
             finish_reason=reply.finish_reason,
             model=reply.model,
             metadata={
-                **reply.metadata,
+                **{key: value for key, value in reply.metadata.items() if key != "cost"},
                 "turns": self._turns,
                 "tool_executions": len(self._results),
                 **self._notes,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin
 
@@ -19,7 +19,7 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from loom_py.errors import ConfigError, OutputValidationError
 from loom_py.messages import Response, ToolCall, ToolSpec
 
-__all__ = ["OUTPUT_TOOL", "OutputSpec", "strict_schema"]
+__all__ = ["OUTPUT_TOOL", "OutputSpec", "output_spec", "strict_schema"]
 
 T = TypeVar("T")
 
@@ -86,6 +86,19 @@ class OutputSpec(Generic[T]):
         except ValidationError as exc:
             errors = exc.errors(include_url=False, include_context=False, include_input=False)
         raise OutputValidationError("; ".join(map(_line, errors)), text=text)
+
+
+@lru_cache(maxsize=256)
+def _kept_spec(kind: Any) -> OutputSpec[Any]:
+    return OutputSpec(kind)
+
+
+def output_spec(kind: Any) -> OutputSpec[Any]:
+    """The `OutputSpec` of a type, made once where the type can be kept."""
+    try:
+        return _kept_spec(kind)
+    except TypeError:  # not hashable
+        return OutputSpec(kind)
 
 
 def _unfenced(text: str) -> str:

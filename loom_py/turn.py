@@ -81,6 +81,7 @@ class Turn:
         """The response, now that the run is over: kept in the session and logged."""
         response = self.run.response
         assert response is not None
+        response.metadata["chat_id"] = self.fields["chat_id"]
         if self.session.id is not None:
             response.metadata["session_id"] = self.session.id
         self.session.messages = (*self.session.messages, self.user, *self.run.messages)

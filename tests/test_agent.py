@@ -113,6 +113,7 @@ async def test_the_same_script_gives_the_same_response_and_history_by_every_verb
         agent = builder(*SCRIPTS[script]).with_limits(max_turns=4).with_system_prompt("Be brief.").build()
         response = await ask(agent, "Go", session_id="s")
         results = [(item.call_id, item.content, item.error_code) for item in response.tool_results]
+        assert response.metadata.pop("chat_id")
         asked = [(request.messages, [spec.name for spec in request.tools]) for request in requests(agent)]
         seen.append((response.to_dict() | {"tool_results": results}, agent.history("s"), asked))
     assert seen[0] == seen[1] == seen[2] == seen[3]
@@ -710,6 +711,7 @@ async def test_what_a_tool_logs_carries_the_chat_and_what_the_caller_bound(ask: 
         assert structlog.contextvars.get_contextvars() == before
     assert len(seen) == 3
     for bound in seen:
+        assert len(bound.pop("chat_id")) == 16
         assert bound == {"user": "ada", "agent": "agent", "session_id": "s", "deployment": "scripted-1"}
 
 

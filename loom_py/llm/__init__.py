@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loom_py.llm.costs import Cost, CostLedger, CostReport, Pricing
     from loom_py.llm.models import infer_model, price_model, resolve_model
-    from loom_py.llm.prices import ModelPrice, PriceTable
+    from loom_py.llm.prices import DeploymentType, GenAIPrices, ModelPrice, PriceOverride, PriceTable
     from loom_py.llm.profiles import UNKNOWN_PROFILE, ModelProfile, profile_for
     from loom_py.llm.provider import BaseProvider, LLMProvider
     from loom_py.llm.registry import (
@@ -26,10 +27,17 @@ if TYPE_CHECKING:
 __all__ = [
     "UNKNOWN_PROFILE",
     "BaseProvider",
+    "Cost",
+    "CostLedger",
+    "CostReport",
+    "DeploymentType",
+    "GenAIPrices",
     "LLMProvider",
     "ModelPrice",
     "ModelProfile",
+    "PriceOverride",
     "PriceTable",
+    "Pricing",
     "ProviderInfo",
     "ScriptedProvider",
     "available_providers",
@@ -44,8 +52,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "costs": ("Cost", "CostLedger", "CostReport", "Pricing"),
     "models": ("infer_model", "price_model", "resolve_model"),
-    "prices": ("ModelPrice", "PriceTable"),
+    "prices": ("DeploymentType", "GenAIPrices", "ModelPrice", "PriceOverride", "PriceTable"),
     "profiles": ("UNKNOWN_PROFILE", "ModelProfile", "profile_for"),
     "provider": ("BaseProvider", "LLMProvider"),
     "registry": (

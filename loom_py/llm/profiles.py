@@ -22,6 +22,8 @@ class ModelProfile:
     ``context_window`` (the most input of one call) and ``max_output`` are in tokens; ``None`` means
     not known. ``reasoning`` models think before they answer and take no sampling parameters.
     ``max_tokens_parameter`` is the name under which the API takes the output limit.
+    ``structured_output`` models keep to a JSON schema. ``surface`` is the API that answers, and
+    ``tools_need_responses`` models take tools with reasoning on the responses API only.
     """
 
     context_window: int | None = None
@@ -32,6 +34,9 @@ class ModelProfile:
     streaming: bool = True
     reasoning: bool = False
     max_tokens_parameter: str = "max_completion_tokens"
+    structured_output: bool = False
+    surface: str = "chat"
+    tools_need_responses: bool = False
 
 
 UNKNOWN_PROFILE = ModelProfile()
@@ -59,9 +64,9 @@ def profile_for(model: str | None) -> ModelProfile:
             return profiles[name]
     name = model.lower()
     if _UNLISTED_O.search(name) and "gpt" not in name:
-        return ModelProfile(reasoning=True, parallel_tools=False)
+        return ModelProfile(reasoning=True, parallel_tools=False, structured_output=True)
     if _UNLISTED_GPT.search(name) and "chat" not in name:
-        return ModelProfile(reasoning=True)
+        return ModelProfile(reasoning=True, structured_output=True)
     return UNKNOWN_PROFILE
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequen
 from contextlib import contextmanager
 from typing import Any
 
-from loom_py._log import Log, get_logger
+from loom_py._log import get_logger
 from loom_py.errors import (
     CircuitOpenError,
     ConnectionFailedError,
@@ -24,6 +24,7 @@ from loom_py.errors import (
     StreamInterruptedError,
 )
 from loom_py.events import StreamEvent
+from loom_py.llm.costs import Cost, CostLedger
 from loom_py.llm.provider import LLMProvider
 from loom_py.messages import Message, Response, ToolSpec
 from loom_py.options import ChatOptions
@@ -62,8 +63,15 @@ class _Call:
 class ModelGateway:
     """Model calls of one agent: guarded by a breaker, logged, with errors of one tree."""
 
-    def __init__(self, provider: LLMProvider, *, breakers: CircuitBreakers | None = None) -> None:
+    def __init__(
+        self,
+        provider: LLMProvider,
+        *,
+        breakers: CircuitBreakers | None = None,
+        ledger: CostLedger | None = None,
+    ) -> None:
         self.provider = provider
+        self.ledger = ledger
         self.breakers = breakers
         self._log = get_logger()
 
@@ -75,7 +83,7 @@ class ModelGateway:
         fields: Mapping[str, Any],
     ) -> Response:
         """One reply. ``fields`` go into the log event."""
-        with self._watched(self._log.bind(**fields)) as call:
+        with self._watched(fields) as call:
             call.response = _checked(self.provider.chat(messages, tools, options=options), self.provider)
         return call.response
 
@@ -87,7 +95,7 @@ class ModelGateway:
         fields: Mapping[str, Any],
     ) -> Response:
         """One reply, async."""
-        with self._watched(self._log.bind(**fields)) as call:
+        with self._watched(fields) as call:
             reply = await self.provider.achat(messages, tools, options=options)
             call.response = _checked(reply, self.provider)
         return call.response
@@ -100,7 +108,7 @@ class ModelGateway:
         fields: Mapping[str, Any],
     ) -> Generator[StreamEvent, None, None]:
         """One reply as events."""
-        with self._watched(self._log.bind(**fields)) as call:
+        with self._watched(fields) as call:
             events = self.provider.stream_chat(messages, tools, options=options)
             try:
                 for event in events:
@@ -119,7 +127,7 @@ class ModelGateway:
         fields: Mapping[str, Any],
     ) -> AsyncGenerator[StreamEvent, None]:
         """One reply as events, async."""
-        with self._watched(self._log.bind(**fields)) as call:
+        with self._watched(fields) as call:
             events = self.provider.astream_chat(messages, tools, options=options)
             try:
                 async for event in events:
@@ -138,9 +146,16 @@ class ModelGateway:
             )
         _checked(call.response, self.provider)
 
+    def _book(self, cost: Cost, fields: Mapping[str, Any], *, failed: bool = False) -> None:
+        """Put what a call cost into the ledger; a failed one may have been billed too."""
+        if self.ledger is not None:
+            chat, session = fields.get("chat_id"), fields.get("session_id")
+            self.ledger.add(cost, deployment=self.provider.model, chat=chat, session=session, failed=failed)
+
     @contextmanager
-    def _watched(self, log: Log) -> Iterator[_Call]:
-        """Around one call: leave of the breaker before, its outcome and the log after."""
+    def _watched(self, fields: Mapping[str, Any]) -> Iterator[_Call]:
+        """Around one call: leave of the breaker before, its outcome, cost and log event after."""
+        log = self._log.bind(**fields)
         deployment = self.provider.model
         permit = None
         if self.breakers is not None:
@@ -158,6 +173,8 @@ class ModelGateway:
             error = exc if isinstance(exc, LoomError) else _foreign(exc, self.provider)
             if permit is not None:
                 permit.failure() if counts_as_failure(error) else permit.neutral()
+            if error.tokens_used:
+                self._book(Cost.of_error(error), fields, failed=True)
             log.warning("model_call_failed", **_error_fields(error, deployment), latency_ms=_since(started))
             if error is exc:
                 raise
@@ -170,6 +187,7 @@ class ModelGateway:
         if permit is not None:
             permit.success()
         if call.response is not None:
+            self._book(Cost.of_response(call.response), fields)
             log.info("model_call", **_response_fields(call.response, deployment), latency_ms=_since(started))
 
 

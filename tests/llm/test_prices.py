@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
 from decimal import Decimal, localcontext
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,12 @@ from loom_py.messages import TokenUsage
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "build_prices.py"
+BUNDLED = ROOT / "loom_py" / "llm" / "data" / "azure_prices.json"
 ROWS = ROOT.parent / "shared" / "prices" / "azure_prices.json"
 MILLION = 1_000_000
 
 TABLE = PriceTable.bundled()
-MODELS = st.sampled_from(TABLE.models)
+MODELS = st.sampled_from([model for model in TABLE.models if TABLE.get(model)])
 COUNTS = st.integers(min_value=0, max_value=2 * MILLION)
 USAGES = st.builds(TokenUsage, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 AMOUNTS = st.decimals(min_value=0, max_value=1000, places=6)
@@ -165,6 +168,18 @@ def test_an_amount_that_is_no_price_is_refused_by_its_name(amount: Amount) -> No
 def test_something_that_is_no_amount_is_refused(amount: object) -> None:
     with pytest.raises(TypeError, match="input must be an amount in USD per 1M tokens"):
         ModelPrice(amount, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("amount", ["1e13", "1e400", "1e-41", Decimal("1e-1000")])
+def test_an_amount_out_of_all_proportion_is_refused(amount: Amount) -> None:
+    with pytest.raises(ValueError, match="output must be an amount in USD per 1M tokens below 1E"):
+        ModelPrice(1, amount)
+
+
+def test_a_cost_of_absurdly_many_tokens_is_still_exact() -> None:
+    usage = TokenUsage(input=10**300 + 1, output=1)
+    exact = (Fraction(10**300 + 1, 10) + Fraction(1, 10**30)) / MILLION
+    assert Fraction(ModelPrice("0.1", "1e-30").cost(usage)) == exact
 
 
 def test_half_a_tier_is_refused() -> None:
@@ -313,10 +328,50 @@ def test_the_script_tells_stale_tables_and_writes_them_but_once(tmp_path: Path) 
     assert build("--check", *where).returncode == 1
     assert "written" in build(*where).stdout
     assert build("--check", *where).stdout == "up to date\n"
-    made = json.loads((tmp_path / "azure_prices.json").read_text())["models"]
-    assert made["gpt-4o"] == {"input": "2.5", "output": "168"}
-    assert "us/gpt-4o" not in made
-    assert "model-router" not in made
+    made = json.loads((tmp_path / "azure_prices.json").read_text())
+    price = {"input": "2.5", "output": "168", "source": 0}
+    assert [row for row in made["rows"] if row["model"] == "gpt-4o"] == [
+        {"model": "gpt-4o", **price},
+        {"model": "gpt-4o", "type": "data-zone-us", **price},
+    ]
+    assert [row["model"] for row in made["fees"]] == ["model-router"]
+    assert not [row for row in made["rows"] if row["model"] == "model-router"]
+
+
+@pytest.mark.skipif(not ROWS.is_file(), reason="the price list the tables are made from is not here")
+def test_every_price_of_a_text_model_in_the_list_is_in_the_table_or_named_in_its_notes() -> None:
+    notes = " ".join(json.loads(BUNDLED.read_text())["notes"])
+    fields = {
+        "input_cost_per_token": "input",
+        "output_cost_per_token": "output",
+        "cache_read_input_token_cost": "cached_input",
+        "cache_creation_input_token_cost": "cache_write",
+    }
+    zones = {
+        "azure/us": "data-zone-us",
+        "azure/eu": "data-zone-eu",
+        "azure/apac": "data-zone-apac",
+        "azure/us-gov": "us-gov",
+    }
+    tiers = {"priority": "priority", "batches": "batch", "flex": "flex"}
+    seen = 0
+    for key, row in json.loads(ROWS.read_text(), parse_float=Decimal).items():
+        before, _, name = key.rpartition("/")
+        if row["mode"] not in ("chat", "responses", "completion", "embedding") or "audio" in str(list(row)):
+            continue
+        for field, value in row.items():
+            found = re.fullmatch(rf"({'|'.join(fields)})(_above_272k_tokens)?(?:_(.*))?", field)
+            if found is None or f"{name} is left out" in notes or name == "model-router":
+                continue
+            zone, tier = zones.get(before, "global"), tiers.get(found[3], "standard")
+            if f"{name} ({zone}): no {tier} price, as" in notes:
+                continue
+            zone = "regional" if zone == "global" and f"{name}: the row is 10 %" in notes else zone
+            rows = [one for one in TABLE.rows if (one.model, one.type, one.tier) == (name, zone, tier)]
+            listed = getattr(rows[-1].price, ("above_" if found[2] else "") + fields[found[1]])
+            assert listed == Decimal(value) * 1_000_000, (key, field)
+            seen += 1
+    assert seen > 1000
 
 
 def test_the_script_says_when_there_is_no_price_list(tmp_path: Path) -> None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from loom_py.llm.azure.auth import KeyVaultSecret
 from loom_py.llm.azure.client import AzureOpenAIClient
 from loom_py.llm.azure.config import DEFAULT_API_VERSION, AzureOpenAIConfig
 
-__all__ = ["DEFAULT_API_VERSION", "AzureOpenAIClient", "AzureOpenAIConfig", "create_provider"]
+__all__ = [
+    "DEFAULT_API_VERSION",
+    "AzureOpenAIClient",
+    "AzureOpenAIConfig",
+    "KeyVaultSecret",
+    "create_provider",
+]
 
 
 def create_provider(model: str | None = None, **settings: Any) -> AzureOpenAIClient:

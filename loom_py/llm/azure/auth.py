@@ -12,15 +12,18 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from loom_py._concurrency import FairLock, run_coroutine, run_in_thread
-from loom_py.errors import AuthenticationError, ConfigError
+from loom_py.errors import AuthenticationError, ConfigError, MissingDependencyError
 from loom_py.llm.azure.config import bare_token
 
-__all__ = ["TokenProvider", "TokenSource"]
+__all__ = ["KeySource", "KeyVaultSecret", "TokenProvider", "TokenSource", "default_credential"]
 
 TokenProvider: TypeAlias = Callable[[], "str | Awaitable[str]"]
+KeySource: TypeAlias = Callable[[], "str | Awaitable[str]"]
+"""A function or coroutine function that returns an API key, or a `KeyVaultSecret`."""
 
 REFRESH_BEFORE = 300.0
 """Seconds before its expiry that a token is replaced, as azure-identity's own cache does."""
@@ -119,6 +122,72 @@ class TokenSource:
         self._token = token
         self._expires_on = float(expires_on) if isinstance(expires_on, (int, float)) else 0.0
         return token
+
+
+def default_credential() -> Any:
+    """azure-identity's ``DefaultAzureCredential``. Raises `MissingDependencyError` without the package."""
+    try:
+        from azure.identity import DefaultAzureCredential
+    except ImportError:
+        raise MissingDependencyError(
+            "DefaultAzureCredential needs the package azure-identity", hint="pip install 'loom-py[azure]'"
+        ) from None
+    return DefaultAzureCredential()
+
+
+class KeyVaultSecret:
+    """An API key that lives in Azure Key Vault, for ``api_key=``.
+
+    ``vault`` is the vault's name or URL, ``name`` the secret's. The key is read when first needed
+    and again after ``refresh_after`` seconds, or at once when Azure refuses it, so that it can be
+    rotated while the process runs. ``client`` is an azure-keyvault-secrets ``SecretClient`` of your
+    own; without one it is made with ``DefaultAzureCredential`` (extra ``azure``).
+    """
+
+    def __init__(
+        self,
+        vault: str,
+        name: str,
+        *,
+        client: Any = None,
+        refresh_after: float = 3600.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.vault = vault if "://" in vault else f"https://{vault}.vault.azure.net"
+        self.name = name
+        self._client = client
+        self._refresh_after = refresh_after
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"KeyVaultSecret({self.vault!r}, {self.name!r})"
+
+    def get_token(self, _scope: str) -> _Secret:
+        """The key, with the time it is to be read again."""
+        if self._client is None:
+            self._client = _secret_client(self.vault)
+        secret = self._client.get_secret(self.name)
+        return _Secret(str(secret.value), self._clock() + self._refresh_after + REFRESH_BEFORE)
+
+    def __call__(self) -> str:
+        """The key, read from the vault."""
+        return self.get_token("").token
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    token: str = field(repr=False)
+    expires_on: float
+
+
+def _secret_client(vault: str) -> Any:
+    try:
+        from azure.keyvault.secrets import SecretClient
+    except ImportError:
+        raise MissingDependencyError(
+            "KeyVaultSecret needs the package azure-keyvault-secrets", hint="pip install 'loom-py[azure]'"
+        ) from None
+    return SecretClient(vault, default_credential())
 
 
 async def _await(answer: Awaitable[Any]) -> Any:

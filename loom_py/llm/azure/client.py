@@ -9,12 +9,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import SecretStr
 
 from loom_py._log import get_logger
+from loom_py.description import Description, Setting, masked
 from loom_py.errors import ConfigError, LoomError, MalformedResponseError, RequestTimeoutError
 from loom_py.events import FinalResponse, StreamEvent, UsageEvent
-from loom_py.llm.azure.auth import TokenProvider, TokenSource
+from loom_py.llm.azure.attempts import Attempts, Knowledge
+from loom_py.llm.azure.auth import KeySource, TokenProvider, TokenSource, default_credential
+from loom_py.llm.azure.checks import check_call
 from loom_py.llm.azure.config import AzureOpenAIConfig
 from loom_py.llm.azure.connections import Connections, HttpRequest
 from loom_py.llm.azure.costs import DeploymentCosts
@@ -24,9 +29,10 @@ from loom_py.llm.azure.failures import transport_failure
 from loom_py.llm.azure.headers import facts, header, request_id
 from loom_py.llm.azure.schema import EncodedTools, encode_tools
 from loom_py.llm.azure.stream import StreamDecoder
-from loom_py.llm.azure.wire import decode_json, decode_response, encode_json, encode_request, model_of
+from loom_py.llm.azure.surfaces import RESPONSES, Surface, choose_surface, route_of
+from loom_py.llm.azure.wire import decode_json, encode_json, model_of
 from loom_py.llm.models import infer_model
-from loom_py.llm.prices import ModelPrice
+from loom_py.llm.prices import DeploymentType, PriceSetting
 from loom_py.llm.profiles import ModelProfile, profile_for
 from loom_py.llm.provider import BaseProvider
 from loom_py.messages import Message, Response, ToolSpec
@@ -45,11 +51,45 @@ _log = get_logger(provider="azure-openai")
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """Everything that belongs to one call, and to no other."""
+    """A request as it is sent, by which surface, and the fields its body has."""
 
     http: HttpRequest
-    tools: EncodedTools
-    started: float
+    surface: Surface
+    fields: frozenset[str]
+
+
+class _Call:
+    """Everything that belongs to one call, and to no other: what is asked, and the tries so far."""
+
+    __slots__ = ("_client", "attempts", "messages", "request", "settings", "started", "stream", "tools")
+
+    def __init__(
+        self,
+        client: AzureOpenAIClient,
+        messages: Sequence[Message],
+        tools: EncodedTools,
+        settings: ChatOptions,
+        stream: bool,
+        attempts: Attempts,
+    ) -> None:
+        self.started = time.perf_counter()
+        self._client = client
+        self.messages = messages
+        self.tools = tools
+        self.settings = settings
+        self.stream = stream
+        self.attempts = attempts
+        self.request = client._write(self)
+
+    def decoder(self) -> StreamDecoder:
+        """What reads the stream of the present request."""
+        return self.request.surface.stream_decoder(self.tools)
+
+    def correct(self, failure: LoomError, *, may_repeat: bool = True) -> None:
+        """Write the request anew, put right by what ``failure`` taught; or raise it."""
+        if not (may_repeat and self.attempts.again(failure, self.request.fields)):
+            raise self.attempts.failure(failure)
+        self.request = self._client._write(self)
 
 
 class AzureOpenAIClient(BaseProvider):
@@ -58,9 +98,11 @@ class AzureOpenAIClient(BaseProvider):
     Args:
         endpoint: the resource, ``https://NAME.openai.azure.com``.
         deployment_id: the deployment's own name.
-        api_key: the resource's key; wins over an Entra credential.
+        api_key: the resource's key, or a function that returns it (asked for each call, so that a key
+            can be rotated), or a `KeyVaultSecret`; wins over an Entra credential.
         entra_token: a static Entra token; a leading ``Bearer`` is taken off.
         credential: an azure-identity ``TokenCredential``, sync or async; tokens are refreshed.
+            ``"default"`` is azure-identity's ``DefaultAzureCredential``.
         token_provider: a function or coroutine function that returns a token.
         api_version: the API's version, default ``2024-10-21``.
         model_name: the model behind the deployment, where its name does not tell.
@@ -68,6 +110,13 @@ class AzureOpenAIClient(BaseProvider):
         temperature: 0.0 to 2.0, default 1.0; not sent to reasoning models.
         timeout: seconds for each wait on the network, 1 to 600, default 60.
         prices: USD prices per deployment or model name, over the bundled table.
+        deployment_type: which of Azure's prices holds, ``"global"`` by default; ``"data-zone-eu"``,
+            ``"priority"``, ``"batch"``, ``"provisioned"`` and others.
+        genai_prices: whether to ask the package genai-prices (extra ``prices``) for the price of
+            models that the bundled list does not have.
+        surface: ``"chat"`` or ``"responses"``; ``"auto"``, the default, takes what the model needs.
+        api: ``"classic"`` or ``"v1"``; ``"auto"``, the default, goes by the endpoint: one that ends in
+            ``/openai/v1`` is the v1 API.
         http_client: an ``httpx2.Client`` to use for the sync verbs; it is not closed.
         async_http_client: an ``httpx2.AsyncClient`` for the async verbs; it is not closed.
         wire_debug: print every request and answer to standard error with credentials masked, or
@@ -87,7 +136,7 @@ class AzureOpenAIClient(BaseProvider):
         *,
         endpoint: str | None = None,
         deployment_id: str | None = None,
-        api_key: str | None = None,
+        api_key: str | KeySource | None = None,
         entra_token: str | None = None,
         credential: Any = None,
         token_provider: TokenProvider | None = None,
@@ -97,7 +146,11 @@ class AzureOpenAIClient(BaseProvider):
         temperature: float | None = None,
         timeout: float | None = None,
         token_scope: str | None = None,
-        prices: Mapping[str, ModelPrice] | None = None,
+        prices: Mapping[str, PriceSetting] | None = None,
+        deployment_type: DeploymentType | None = None,
+        genai_prices: bool | None = None,
+        surface: Literal["auto", "chat", "responses"] | None = None,
+        api: Literal["auto", "classic", "v1"] | None = None,
         http_client: httpx2.Client | None = None,
         async_http_client: httpx2.AsyncClient | None = None,
         wire_debug: bool | Callable[[str], object] = False,
@@ -105,6 +158,11 @@ class AzureOpenAIClient(BaseProvider):
         if credential is not None and token_provider is not None:
             raise ConfigError("give credential= or token_provider=, not both", field="credential")
         source = credential if credential is not None else token_provider
+        if isinstance(source, str) and source == "default":
+            source = default_credential()
+        keys = None
+        if callable(api_key):
+            keys, api_key = TokenSource(api_key, ""), None
         self.config = AzureOpenAIConfig.resolve(
             {
                 "endpoint": endpoint,
@@ -118,12 +176,17 @@ class AzureOpenAIClient(BaseProvider):
                 "timeout": timeout,
                 "token_scope": token_scope,
                 "prices": prices,
+                "deployment_type": deployment_type,
+                "genai_prices": genai_prices,
+                "surface": surface,
+                "api": api,
             },
-            has_credential=source is not None,
+            has_credential=source is not None or keys is not None,
         )
         config = self.config
         self._tokens = None if source is None else TokenSource(source, config.token_scope)
-        if config.api_key is not None and (config.entra_token is not None or self._tokens is not None):
+        has_key = config.api_key is not None or keys is not None
+        if has_key and (config.entra_token is not None or self._tokens is not None):
             _log.warning("both_credentials_given", deployment=config.deployment_id, used="api_key")
         self.model = config.deployment_id
         known = config.model_name or infer_model(config.deployment_id)
@@ -136,7 +199,11 @@ class AzureOpenAIClient(BaseProvider):
         )
         self._costs = DeploymentCosts(config)
         self._debug = WireDebug.of(wire_debug, self._mask)
-        self._connections = Connections(config, self._tokens, http_client, async_http_client, self._debug)
+        self._keys = keys
+        self._knowledge = Knowledge(config.deployment_id)
+        self._connections = Connections(
+            config, self._tokens, keys, http_client, async_http_client, self._debug
+        )
         self._encoded: tuple[object, EncodedTools] = ((), encode_tools(()))
 
     def __repr__(self) -> str:
@@ -151,6 +218,29 @@ class AzureOpenAIClient(BaseProvider):
         """What the model can do, as far as its name or ``model_name`` tells."""
         return self._profile
 
+    def describe(self) -> Description:
+        """Every resolved setting and where it came from, secrets masked."""
+        config = self.config
+        settings = []
+        for name in type(config).model_fields:
+            value = getattr(config, name)
+            if name == "sources" or (name == "prices" and not value):
+                continue
+            if isinstance(value, SecretStr):
+                value = masked(value.get_secret_value())
+            settings.append(Setting(name, value, config.sources.get(name, "default")))
+        for name, source in (("credential", self._tokens), ("api_key", self._keys)):
+            if source is not None:
+                settings.append(Setting(name, repr(source), "argument"))
+        known = config.model_name or infer_model(config.deployment_id)
+        settings.append(
+            Setting("model", known or "unknown", "model_name" if config.model_name else "deployment")
+        )
+        lessons = self._knowledge.lessons
+        if lessons.dropped or lessons.renamed or lessons.needs_responses:
+            settings.append(Setting("learned", str(lessons), "answers of Azure"))
+        return Description(settings)
+
     # ── the four verbs ───────────────────────────────────────────────────────────────────
 
     def chat(
@@ -161,14 +251,15 @@ class AzureOpenAIClient(BaseProvider):
         options: ChatOptions | None = None,
     ) -> Response:
         """One reply from the deployment. Raises errors of `loom_py.errors` only."""
-        request = self._request(messages, tools, options)
-        try:
-            answer = self._connections.post(request.http)
-        except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-            failure = self._failure(exc, request)
-        else:
-            return self._decode(request, answer)
-        raise failure
+        call = self._begin(messages, tools, options)
+        while True:
+            try:
+                answer = self._connections.post(call.request.http)
+            except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
+                failure = self._failure(exc, call.request)
+            else:
+                return self._decode(call, answer)
+            call.correct(failure)
 
     async def achat(
         self,
@@ -178,14 +269,15 @@ class AzureOpenAIClient(BaseProvider):
         options: ChatOptions | None = None,
     ) -> Response:
         """`chat`, async."""
-        request = self._request(messages, tools, options)
-        try:
-            answer = await self._connections.apost(request.http)
-        except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-            failure = self._failure(exc, request)
-        else:
-            return self._decode(request, answer)
-        raise failure
+        call = self._begin(messages, tools, options)
+        while True:
+            try:
+                answer = await self._connections.apost(call.request.http)
+            except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
+                failure = self._failure(exc, call.request)
+            else:
+                return self._decode(call, answer)
+            call.correct(failure)
 
     def stream_chat(
         self,
@@ -195,24 +287,26 @@ class AzureOpenAIClient(BaseProvider):
         options: ChatOptions | None = None,
     ) -> Iterator[StreamEvent]:
         """One reply as events; the last carries the response. Closing it early hangs up."""
-        request = self._request(messages, tools, options, stream=True)
-        answer: httpx2.Response | None = None
-        failure: LoomError | None = None
-        decoder = StreamDecoder(request.tools)
-        try:
-            answer = self._connections.post(request.http)
-            self._debug.answer(answer.status_code, answer.headers, b"")
-            for data in answer.iter_bytes():
-                self._debug.data(data)
-                yield from decoder.feed(data)
-        except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-            failure = self._stream_failure(exc, request, decoder, answer)
-        finally:
-            if answer is not None:
-                answer.close()
-        if failure is not None:
-            raise failure
-        yield from self._last_events(request, decoder, answer)
+        call = self._begin(messages, tools, options, stream=True)
+        while True:
+            answer: httpx2.Response | None = None
+            failure: LoomError | None = None
+            decoder = call.decoder()
+            try:
+                answer = self._connections.post(call.request.http)
+                self._debug.answer(answer.status_code, answer.headers, b"")
+                for data in answer.iter_bytes():
+                    self._debug.data(data)
+                    yield from decoder.feed(data)
+            except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
+                failure = self._stream_failure(exc, call.request, decoder, answer)
+            finally:
+                if answer is not None:
+                    answer.close()
+            if failure is None:
+                yield from self._last_events(call, decoder, answer)
+                return
+            call.correct(failure, may_repeat=answer is None)
 
     async def astream_chat(
         self,
@@ -222,52 +316,70 @@ class AzureOpenAIClient(BaseProvider):
         options: ChatOptions | None = None,
     ) -> AsyncIterator[StreamEvent]:
         """`stream_chat`, async."""
-        request = self._request(messages, tools, options, stream=True)
-        answer: httpx2.Response | None = None
-        failure: LoomError | None = None
-        decoder = StreamDecoder(request.tools)
-        try:
-            answer = await self._connections.apost(request.http)
-            self._debug.answer(answer.status_code, answer.headers, b"")
-            async for data in answer.aiter_bytes():
-                self._debug.data(data)
-                for event in decoder.feed(data):
+        call = self._begin(messages, tools, options, stream=True)
+        while True:
+            answer: httpx2.Response | None = None
+            failure: LoomError | None = None
+            decoder = call.decoder()
+            try:
+                answer = await self._connections.apost(call.request.http)
+                self._debug.answer(answer.status_code, answer.headers, b"")
+                async for data in answer.aiter_bytes():
+                    self._debug.data(data)
+                    for event in decoder.feed(data):
+                        yield event
+            except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
+                failure = self._stream_failure(exc, call.request, decoder, answer)
+            finally:
+                if answer is not None:
+                    await answer.aclose()
+            if failure is None:
+                for event in self._last_events(call, decoder, answer):
                     yield event
-        except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-            failure = self._stream_failure(exc, request, decoder, answer)
-        finally:
-            if answer is not None:
-                await answer.aclose()
-        if failure is not None:
-            raise failure
-        for event in self._last_events(request, decoder, answer):
-            yield event
+                return
+            call.correct(failure, may_repeat=answer is None)
 
     # ── one call ─────────────────────────────────────────────────────────────────────────
 
-    def _request(
+    def _begin(
         self,
         messages: Sequence[Message],
         tools: Sequence[ToolSpec],
         options: ChatOptions | None,
         *,
         stream: bool = False,
-    ) -> _Request:
-        started = time.perf_counter()
+    ) -> _Call:
         settings = self._defaults.merged(options)
-        encoded = self._encode_tools(tools)
-        body = encode_request(
-            messages,
-            encoded,
-            settings,
-            deployment=self.model,
-            profile=self._profile,
-            api_version=self.config.api_version,
-            stream=stream,
+        check_call(messages, tools, settings, self._profile, self.model)
+        attempts = Attempts(
+            self._knowledge,
+            self._knowledge.lessons,
+            has_renewable_token=(self._keys or self._tokens) is not None and self.config.api_key is None,
+            may_switch=self.config.surface == "auto",
         )
-        timeout = settings.timeout or self.config.timeout
-        http = HttpRequest(encode_json(body), dict(settings.extra_headers), timeout, stream)
-        return _Request(http, encoded, started)
+        return _Call(self, messages, self._encode_tools(tools), settings, stream, attempts)
+
+    def _write(self, call: _Call) -> _Request:
+        """The request of a call, by what its deployment has taught so far."""
+        lessons, config = call.attempts.lessons, self.config
+        has_tools = bool(call.tools.definitions)
+        surface = choose_surface(config, self._profile, call.settings, has_tools=has_tools)
+        if lessons.needs_responses and config.surface == "auto":
+            surface = RESPONSES
+        body = surface.encode(
+            call.messages,
+            call.tools,
+            call.settings,
+            config=config,
+            profile=self._profile,
+            stream=call.stream,
+            carry_reasoning=lessons.carry_reasoning,
+        )
+        body = lessons.apply(body)
+        timeout = call.settings.timeout or config.timeout
+        headers = dict(call.settings.extra_headers)
+        http = HttpRequest(route_of(surface, config), encode_json(body), headers, timeout, call.stream)
+        return _Request(http, surface, frozenset(body))
 
     def _encode_tools(self, tools: Sequence[ToolSpec]) -> EncodedTools:
         """The wire form of ``tools``, kept for the next call with the very same tuple."""
@@ -279,45 +391,48 @@ class AzureOpenAIClient(BaseProvider):
             self._encoded = (tools, encoded)
         return encoded
 
-    def _decode(self, request: _Request, answer: httpx2.Response) -> Response:
+    def _decode(self, call: _Call, answer: httpx2.Response) -> Response:
         headers = answer.headers
         self._debug.answer(answer.status_code, headers, answer.content)
         model = ""
         try:
             data = decode_json(answer.content, header(headers, "content-type"))
             model = model_of(data)
-            response = decode_response(data, request.tools)
+            response = call.request.surface.decode(data, call.tools)
         except LoomError as error:
             failure = self._complete_error(error, headers, model)
         else:
-            return self._complete(response, headers, request)
+            return self._complete(call, response, headers)
         raise failure
 
-    def _last_events(self, request: _Request, decoder: StreamDecoder, answer: Any) -> Iterator[StreamEvent]:
+    def _last_events(self, call: _Call, decoder: StreamDecoder, answer: Any) -> Iterator[StreamEvent]:
         try:
             events, response = decoder.finish()
         except LoomError as error:
             failure = self._complete_error(error, answer.headers, decoder.model)
         else:
-            response = self._complete(response, answer.headers, request)
+            response = self._complete(call, response, answer.headers)
             yield from events
             yield UsageEvent(response.tokens_used)
             yield FinalResponse(response)
             return
         raise failure
 
-    def _complete(self, response: Response, headers: Mapping[str, str], request: _Request) -> Response:
+    def _complete(self, call: _Call, response: Response, headers: Mapping[str, str]) -> Response:
         """The response with its model, its price and what the headers told."""
+        call.attempts.worked()
         served = header(headers, "x-ms-served-model") or response.model
         metadata = {
             **facts(headers),
             **response.metadata,
             "deployment": self.model,
+            "surface": call.request.surface.name,
             "finish_reason": response.finish_reason,
-            "latency_ms": round((time.perf_counter() - request.started) * 1000, 1),
+            "latency_ms": round((time.perf_counter() - call.started) * 1000, 1),
         }
-        cost = self._costs.cost(response.tokens_used, served)
-        return replace(response, model=served, cost_usd=cost, metadata=metadata)
+        cost = self._costs.cost(response.tokens_used, served, metadata.get("service_tier"))
+        metadata["cost"] = cost.to_dict()
+        return replace(response, model=served, cost_usd=cost.usd, metadata=metadata)
 
     # ── failures ─────────────────────────────────────────────────────────────────────────
 
@@ -332,6 +447,8 @@ class AzureOpenAIClient(BaseProvider):
             self._debug.answer(answer.status_code, answer.headers, answer.content)
             if answer.status_code == 401 and self._tokens is not None:
                 self._tokens.forget()
+            if answer.status_code == 401 and self._keys is not None:
+                self._keys.forget()
             error = error_from_answer(answer.status_code, answer.headers, answer.content)
             return self._complete_error(error, answer.headers)
         return self._complete_error(transport_failure(exc, self.config.endpoint, request.http.timeout), {})
@@ -359,17 +476,15 @@ class AzureOpenAIClient(BaseProvider):
         error.message = self._mask(error.message)
         error.args = (error.message,)
         if error.cost_usd is None:
-            error.cost_usd = self._costs.cost(
-                error.tokens_used, header(headers, "x-ms-served-model") or model
-            )
+            served = header(headers, "x-ms-served-model") or model
+            error.cost_usd = self._costs.cost(error.tokens_used, served).usd
         return error
 
     def _mask(self, text: str) -> str:
         """``text`` without any credential that might have been echoed in it."""
         kept = (self.config.api_key, self.config.entra_token)
         secrets = [secret.get_secret_value() for secret in kept if secret is not None]
-        if self._tokens is not None:
-            secrets.append(self._tokens.current)
+        secrets += [source.current for source in (self._tokens, self._keys) if source is not None]
         for secret in secrets:
             if len(secret) >= SHORTEST_SECRET:
                 text = text.replace(secret, "***")

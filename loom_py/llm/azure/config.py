@@ -6,10 +6,19 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from loom_py.errors import (
     BuilderError,
@@ -19,7 +28,7 @@ from loom_py.errors import (
     MissingAuthError,
     Problem,
 )
-from loom_py.llm.prices import ModelPrice
+from loom_py.llm.prices import DeploymentType, ModelPrice, PriceOverride
 
 __all__ = ["DEFAULT_API_VERSION", "AzureOpenAIConfig", "bare_token"]
 
@@ -41,6 +50,7 @@ _KINDS: dict[str, type[ConfigError]] = {
     "deployment_id": InvalidDeploymentError,
 }
 
+_V1_PATH = re.compile(r"/openai/v1(/chat/completions|/responses)?/*\Z")
 _BEARER = re.compile(r"\A(?:bearer(?:\s+|\Z))+", re.IGNORECASE)
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
@@ -51,7 +61,11 @@ class AzureOpenAIConfig(BaseModel):
     ``max_tokens`` 1 to 128,000 tokens; ``temperature`` 0.0 to 2.0; ``timeout`` 1 to 600 seconds,
     for each read from the network, so that a long stream is not cut. ``endpoint`` must be https;
     plain http is accepted for loopback addresses only. ``prices`` overrides the bundled price
-    table, by deployment or model name.
+    table, by deployment or model name; ``deployment_type`` decides which of Azure's prices holds
+    (``global``, ``data-zone-eu``, ``batch``, …), and ``genai_prices`` asks the package genai-prices
+    (extra ``prices``) for models that Azure's list does not have. ``surface`` is chat completions or responses, ``auto`` what
+    the model needs; ``api`` is the classic API with its versions, or v1, which an endpoint ending
+    in ``/openai/v1`` chooses. ``sources`` says which setting came from an argument or a variable.
     """
 
     model_config = ConfigDict(
@@ -68,7 +82,28 @@ class AzureOpenAIConfig(BaseModel):
     temperature: float = Field(default=1.0, ge=0.0, le=2.0)
     timeout: float = Field(default=60.0, ge=1.0, le=600.0)
     token_scope: str = "https://cognitiveservices.azure.com/.default"  # noqa: S105 - a scope, not a token
-    prices: Mapping[str, ModelPrice] = Field(default_factory=dict)
+    prices: Mapping[str, ModelPrice | PriceOverride] = Field(default_factory=dict)
+    deployment_type: DeploymentType = "global"
+    genai_prices: bool = False
+    surface: Literal["auto", "chat", "responses"] = "auto"
+    api: Literal["auto", "classic", "v1"] = "auto"
+    sources: Mapping[str, str] = Field(default_factory=dict, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_api_from_endpoint(cls, values: Any) -> Any:
+        """An endpoint that ends in ``/openai/v1`` asks for the v1 API."""
+        endpoint = values.get("endpoint") if isinstance(values, dict) else None
+        if isinstance(endpoint, str) and _V1_PATH.search(endpoint.strip()):
+            values = {**values, "endpoint": _V1_PATH.sub("", endpoint.strip())}
+            if values.get("api", "auto") == "auto":
+                values["api"] = "v1"
+        return values
+
+    @property
+    def is_v1(self) -> bool:
+        """Whether requests go to the v1 API, which takes no API version."""
+        return self.api == "v1"
 
     @field_validator("endpoint")
     @classmethod
@@ -109,11 +144,12 @@ class AzureOpenAIConfig(BaseModel):
         Raises `InvalidEndpointError`, `InvalidDeploymentError`, `MissingAuthError` or `ConfigError`
         for a single problem and a `BuilderError` that lists them all for several.
         """
-        values = _with_environment(settings, has_credential)
+        values, sources = _with_environment(settings, has_credential)
         problems = _missing(values, has_credential)
         named = {problem.field for problem in problems}
         try:
-            config = cls(**{key: value for key, value in values.items() if key not in named})
+            given = {key: value for key, value in values.items() if key not in named}
+            config = cls(**given, sources=sources)
         except ValidationError as exc:
             problems += [_problem(error) for error in exc.errors() if error["loc"][0] not in named]
         if not problems:
@@ -172,17 +208,22 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _with_environment(settings: Mapping[str, Any], has_credential: bool) -> dict[str, Any]:
+def _with_environment(
+    settings: Mapping[str, Any], has_credential: bool
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings and, for each, whether it was an argument or which variable it came from."""
     values = {key: value for key, value in settings.items() if value is not None}
     values |= {name: _credential(name, values[name]) for name in CREDENTIALS if name in values}
+    sources = dict.fromkeys(values, "argument")
     own_credential = has_credential or any(values.get(name) for name in CREDENTIALS)
     for key, names in ENVIRONMENT.items():
         if own_credential if key in CREDENTIALS else key in values:
             continue
-        given = (os.environ.get(name, "") for name in names)
-        if found := next((text for text in given if text.strip()), ""):
-            values[key] = _credential(key, found)
-    return {key: value for key, value in values.items() if key not in CREDENTIALS or value != ""}
+        if found := next((name for name in names if os.environ.get(name, "").strip()), None):
+            values[key] = _credential(key, os.environ[found])
+            sources[key] = f"environment ({found})"
+    kept = {key: value for key, value in values.items() if key not in CREDENTIALS or value != ""}
+    return kept, {key: source for key, source in sources.items() if key in kept}
 
 
 def _credential(name: str, value: Any) -> Any:

@@ -12,18 +12,18 @@ import threading
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
 
 from loom_py._concurrency import current_loop
 from loom_py.llm.azure.auth import TokenSource
 from loom_py.llm.azure.config import AzureOpenAIConfig
 from loom_py.llm.azure.debug import WireDebug
+from loom_py.llm.azure.surfaces import Route
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx2
-    from openai import AsyncAzureOpenAI, AzureOpenAI
+    from openai import AsyncOpenAI, OpenAI
 
 __all__ = ["CONNECT_TIMEOUT", "Connections", "HttpRequest"]
 
@@ -35,6 +35,7 @@ CONNECT_TIMEOUT = 5.0
 class HttpRequest:
     """A request to the deployment; ``timeout`` is in seconds, for each wait on the network."""
 
+    route: Route
     content: bytes
     headers: dict[str, str]
     timeout: float
@@ -48,19 +49,21 @@ class Connections:
         self,
         config: AzureOpenAIConfig,
         tokens: TokenSource | None,
+        keys: TokenSource | None,
         http_client: httpx2.Client | None,
         async_http_client: httpx2.AsyncClient | None,
         debug: WireDebug,
     ) -> None:
         self._config = config
         self._tokens = tokens
+        self._keys = keys
         self._http_client = http_client
         self._async_http_client = async_http_client
         self._debug = debug
-        self._path = f"/deployments/{quote(config.deployment_id, safe='')}/chat/completions"
         self._lock = threading.Lock()
-        self._sync_client: AzureOpenAI | None = None
-        self._async_clients: dict[asyncio.AbstractEventLoop | None, AsyncAzureOpenAI] = {}
+        self._sync_http: httpx2.Client | None = None
+        self._sync_clients: dict[bool, OpenAI] = {}
+        self._async_pools: dict[asyncio.AbstractEventLoop | None, _AsyncPool] = {}
 
     # ── requests ─────────────────────────────────────────────────────────────────────────
 
@@ -69,8 +72,8 @@ class Connections:
         import httpx2
         from openai import Stream
 
-        answer: Any = self._sync().post(
-            self._path,
+        answer: Any = self._sync(request.route.is_v1).post(
+            request.route.path,
             content=request.content,
             cast_to=httpx2.Response,
             options={"headers": request.headers, "timeout": _timeout(request.timeout)},
@@ -84,8 +87,8 @@ class Connections:
         import httpx2
         from openai import AsyncStream
 
-        answer: Any = await self._async().post(
-            self._path,
+        answer: Any = await self._async(request.route.is_v1).post(
+            request.route.path,
             content=request.content,
             cast_to=httpx2.Response,
             options={"headers": request.headers, "timeout": _timeout(request.timeout)},
@@ -96,53 +99,70 @@ class Connections:
 
     # ── the SDK's clients ────────────────────────────────────────────────────────────────
 
-    def _sync(self) -> AzureOpenAI:
+    def _sync(self, is_v1: bool) -> OpenAI:
+        """The client of one API; both share one pool of connections."""
         with self._lock:
-            if self._sync_client is None:
-                from openai import AzureOpenAI, DefaultHttpxClient
+            if is_v1 not in self._sync_clients:
+                from openai import AzureOpenAI, DefaultHttpxClient, OpenAI
 
-                http_client = self._http_client or DefaultHttpxClient(verify=_tls())
-                self._debug.listen(http_client)
-                client = AzureOpenAI(http_client=http_client, **self._settings(is_async=False))
+                if self._sync_http is None:
+                    self._sync_http = self._http_client or DefaultHttpxClient(verify=_tls())
+                    self._debug.listen(self._sync_http)
+                settings = self._settings(is_v1, is_async=False)
+                kind: Any = OpenAI if is_v1 else AzureOpenAI
+                client = kind(http_client=self._sync_http, **settings)
                 client.organization = client.project = None  # the environment's, for another service
-                self._sync_client = client
-            return self._sync_client
+                self._sync_clients[is_v1] = client
+            return self._sync_clients[is_v1]
 
-    def _async(self) -> AsyncAzureOpenAI:
+    def _async(self, is_v1: bool) -> AsyncOpenAI:
         """The async client of the running event loop; connections cannot cross loops."""
         loop = None if self._async_http_client is not None else current_loop()
         with self._lock:
-            client = self._async_clients.get(loop)
-            if client is None:
-                from openai import AsyncAzureOpenAI, DefaultAsyncHttpxClient
+            pool = self._async_pools.get(loop)
+            if pool is None:
+                from openai import DefaultAsyncHttpxClient
 
                 self._forget_closed_loops()
-                http_client = self._async_http_client or DefaultAsyncHttpxClient(verify=_tls())
-                self._debug.alisten(http_client)
-                client = AsyncAzureOpenAI(http_client=http_client, **self._settings(is_async=True))
+                pool = _AsyncPool(self._async_http_client or DefaultAsyncHttpxClient(verify=_tls()))
+                self._debug.alisten(pool.http)
+                self._async_pools[loop] = pool
+            if is_v1 not in pool.clients:
+                from openai import AsyncAzureOpenAI, AsyncOpenAI
+
+                settings = self._settings(is_v1, is_async=True)
+                kind: Any = AsyncOpenAI if is_v1 else AsyncAzureOpenAI
+                client = kind(http_client=pool.http, **settings)
                 client.organization = client.project = None  # the environment's, for another service
-                self._async_clients[loop] = client
-            return client
+                pool.clients[is_v1] = client
+            return pool.clients[is_v1]
 
     def _forget_closed_loops(self) -> None:
         """Connections of a loop that was closed cannot be closed any more, only let go."""
-        for loop in [loop for loop in self._async_clients if loop is not None and loop.is_closed()]:
-            del self._async_clients[loop]
+        for loop in [loop for loop in self._async_pools if loop is not None and loop.is_closed()]:
+            del self._async_pools[loop]
 
-    def _settings(self, *, is_async: bool) -> dict[str, Any]:
+    def _settings(self, is_v1: bool, *, is_async: bool) -> dict[str, Any]:
         config = self._config
-        settings: dict[str, Any] = {
-            "azure_endpoint": config.endpoint,
-            "api_version": config.api_version,
-            "max_retries": 0,
-            "timeout": _timeout(config.timeout),
-        }
-        if config.api_key is not None:
-            settings["api_key"] = config.api_key.get_secret_value()
-        elif self._tokens is not None:
-            settings["azure_ad_token_provider"] = self._tokens.atoken if is_async else self._tokens.token
-        elif config.entra_token is not None:
-            settings["azure_ad_token"] = config.entra_token.get_secret_value()
+        settings: dict[str, Any] = {"max_retries": 0, "timeout": _timeout(config.timeout)}
+        tokens = None if self._tokens is None else self._tokens.atoken if is_async else self._tokens.token
+        static = config.entra_token.get_secret_value() if config.entra_token is not None else None
+        key: Any = config.api_key.get_secret_value() if config.api_key is not None else None
+        if self._keys is not None:
+            key = self._keys.atoken if is_async else self._keys.token
+        if is_v1:
+            # On v1 a key and a token travel alike; the SDK asks a function for each request.
+            return settings | {
+                "base_url": f"{config.endpoint}/openai/v1/",
+                "api_key": key or tokens or static,
+            }
+        settings |= {"azure_endpoint": config.endpoint, "api_version": config.api_version}
+        if key is not None:
+            settings["api_key"] = key
+        elif tokens is not None:
+            settings["azure_ad_token_provider"] = tokens
+        elif static is not None:
+            settings["azure_ad_token"] = static
         return settings
 
     # ── closing ──────────────────────────────────────────────────────────────────────────
@@ -150,27 +170,36 @@ class Connections:
     def close(self) -> None:
         """Close the sync connections."""
         with self._lock:
-            client, self._sync_client = self._sync_client, None
+            http, self._sync_http = self._sync_http, None
+            self._sync_clients.clear()
             self._forget_closed_loops()
-        if client is None:
+        if http is None:
             return
         if self._http_client is None:
-            client.close()
+            http.close()
         else:
-            self._debug.unlisten(self._http_client)
+            self._debug.unlisten(http)
 
     async def aclose(self) -> None:
         """Close the connections of this event loop and the sync ones."""
         self.close()
         loop = None if self._async_http_client is not None else current_loop()
         with self._lock:
-            client = self._async_clients.pop(loop, None)
-        if client is None:
+            pool = self._async_pools.pop(loop, None)
+        if pool is None:
             return
         if self._async_http_client is None:
-            await client.close()
+            await pool.http.aclose()
         else:
-            self._debug.unlisten(self._async_http_client)
+            self._debug.unlisten(pool.http)
+
+
+class _AsyncPool:
+    """The connections of one event loop, and the SDK's clients that share them."""
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self.http = http
+        self.clients: dict[bool, AsyncOpenAI] = {}
 
 
 def _timeout(seconds: float) -> httpx2.Timeout:

@@ -1,14 +1,13 @@
-"""What the calls of one deployment cost."""
+"""What the calls of one deployment cost, and one warning for each reason that a cost is not known."""
 
 from __future__ import annotations
 
 import threading
-from decimal import Decimal
 
 from loom_py._log import get_logger
 from loom_py.llm.azure.config import AzureOpenAIConfig
-from loom_py.llm.models import price_model
-from loom_py.llm.prices import ModelPrice, PriceTable
+from loom_py.llm.costs import Cost, Pricing
+from loom_py.llm.prices import GenAIPrices
 from loom_py.messages import TokenUsage
 
 __all__ = ["DeploymentCosts"]
@@ -21,41 +20,33 @@ class DeploymentCosts:
 
     def __init__(self, config: AzureOpenAIConfig) -> None:
         self._deployment = config.deployment_id
-        self._model_name = config.model_name
-        self._own = PriceTable(config.prices)
-        bundled = PriceTable.bundled()
-        self._prices = bundled.overlaid(config.prices) if config.prices else bundled
+        self._pricing = Pricing(
+            config.deployment_id,
+            model_name=config.model_name,
+            deployment_type=config.deployment_type,
+            prices=config.prices,
+            second=GenAIPrices() if config.genai_prices else None,
+        )
         self._lock = threading.Lock()
-        self._unpriced: set[str] = set()
+        self._warned: set[str] = set()
 
-    def cost(self, usage: TokenUsage | None, served: str) -> Decimal | None:
-        """USD for ``usage`` by the model the server says it ``served``.
+    def cost(self, usage: TokenUsage | None, served: str, tier: str | None = None) -> Cost:
+        """The cost of ``usage`` by the model the server says it ``served``, in its service ``tier``."""
+        cost = self._pricing.cost(usage, served, tier=tier)
+        if usage is not None and usage.total and not cost.is_known:
+            self._warn(cost, served)
+        return cost
 
-        ``None`` where no usage or no price is known; an unknown price is warned of once per model.
-        """
-        if usage is None or not usage.total:
-            return None
-        price = self._price(served)
-        if price is None:
-            self._warn(served)
-            return None
-        return price.cost(usage)
-
-    def _price(self, served: str) -> ModelPrice | None:
-        for name in (self._deployment, self._model_name, served):
-            if name and (own := self._own.get(name)) is not None:
-                return own
-        name = price_model(self._model_name, served, self._deployment)
-        return None if name is None else self._prices.get(name)
-
-    def _warn(self, served: str) -> None:
+    def _warn(self, cost: Cost, served: str) -> None:
+        reason = cost.reason or ""
         with self._lock:
-            if served in self._unpriced:
+            if reason in self._warned:
                 return
-            self._unpriced.add(served)
+            self._warned.add(reason)
         _log.warning(
             "price_unknown",
             deployment=self._deployment,
             served_model=served,
+            reason=reason,
             hint="name the model with model_name=, or give its price with prices=",
         )

@@ -94,7 +94,16 @@ _TOOLS_NEED_RESPONSES = (
 
 RULES: tuple[Rule, ...] = (
     # content and length, by code or by their wording: also in streams and in 200s
-    Rule(ContentFilterError, codes=("content_filter", "responsibleaipolicyviolation", "contentfiltered")),
+    Rule(
+        ContentFilterError,
+        codes=(
+            "content_filter",
+            "responsibleaipolicyviolation",
+            "contentfiltered",
+            "content_policy_violation",
+            "image_content_policy_violation",
+        ),
+    ),
     Rule(
         ServiceUnavailableError,
         "The content filter itself was unavailable; try again.",

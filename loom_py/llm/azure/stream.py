@@ -8,7 +8,7 @@ reason has come and, after it, the usage chunk or ``[DONE]``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from loom_py.errors import (
@@ -60,6 +60,7 @@ class StreamAssembler:
         self._finish_reason = ""
         self._verdicts: dict[str, Any] = {}
         self._prompt_verdicts: Any = None
+        self._service_tier = ""
 
     @property
     def model(self) -> str:
@@ -94,6 +95,7 @@ class StreamAssembler:
             raise self._error(error_from_body(chunk))
         self._model = self._model or string_or_empty(chunk.get("model"))
         self._usage = decode_usage(chunk.get("usage")) or self._usage
+        self._service_tier = string_or_empty(chunk.get("service_tier")) or self._service_tier
         self._prompt_verdicts = chunk.get("prompt_filter_results") or self._prompt_verdicts
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
@@ -196,7 +198,7 @@ class StreamAssembler:
         )
 
     def _metadata(self) -> dict[str, Any]:
-        metadata: dict[str, Any] = {}
+        metadata: dict[str, Any] = {"service_tier": self._service_tier} if self._service_tier else {}
         if self._refusal:
             metadata["refusal"] = "".join(self._refusal)
         verdicts = {"prompt": self._prompt_verdicts, "completion": self._verdicts}
@@ -208,17 +210,24 @@ class StreamAssembler:
 class StreamDecoder:
     """The bytes of a streamed answer as events, whatever the server really sent.
 
-    A plain JSON answer to a stream request is taken for what it is: a whole reply, or an error.
+    ``assembler`` puts the chunks together, as `StreamAssembler` does. A plain JSON answer to a stream
+    request is taken for what it is, by ``decode``: a whole reply, or an error.
     """
 
-    def __init__(self, tools: EncodedTools = NO_TOOLS) -> None:
+    def __init__(
+        self,
+        tools: EncodedTools = NO_TOOLS,
+        assembler: Any = None,
+        decode: Callable[[Any, EncodedTools], Response] = decode_response,
+    ) -> None:
         self._tools = tools
+        self._decode = decode
         self._reader = SSEReader()
         self._head: bytes | None = b""
         self._document: list[bytes] | None = None
         self._done = False
         self._answer: Any = None
-        self.assembler = StreamAssembler(tools)
+        self.assembler: StreamAssembler = assembler or StreamAssembler(tools)
 
     @property
     def model(self) -> str:
@@ -261,7 +270,7 @@ class StreamDecoder:
         """After the last byte: the events still due, and the whole response."""
         if self._document is not None:
             self._answer = decode_json(b"".join(self._document))
-            response = decode_response(self._answer, self._tools)
+            response = self._decode(self._answer, self._tools)
             return list(events_of(response))[:-2], response
         events = self._last_payload(self._reader.rest())
         if not (self._done or self.assembler.has_output or self.assembler.finish_reason):

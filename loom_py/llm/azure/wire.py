@@ -58,7 +58,7 @@ def encode_request(
     if options.max_tokens is not None:
         limit = "max_tokens" if is_old and not profile.reasoning else profile.max_tokens_parameter
         body[limit] = options.max_tokens
-    body.update(_sampling(options, profile))
+    body.update(_settings(options, profile))
     if stream:
         body["stream"] = True
         if not is_old:
@@ -67,11 +67,14 @@ def encode_request(
     return body
 
 
-def _sampling(options: ChatOptions, profile: ModelProfile) -> dict[str, Any]:
+def _settings(options: ChatOptions, profile: ModelProfile) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "stop": options.stop if options.stop is None or isinstance(options.stop, str) else list(options.stop),
         "seed": options.seed,
         "user": options.user,
+        "response_format": options.response_format,
+        "verbosity": options.verbosity,
+        "prompt_cache_key": options.prompt_cache_key,
     }
     if profile.reasoning:
         settings["reasoning_effort"] = options.reasoning_effort
@@ -247,6 +250,8 @@ def _metadata(
     data: Mapping[str, Any], choice: Mapping[str, Any], message: Mapping[str, Any]
 ) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
+    if isinstance(data.get("service_tier"), str):
+        metadata["service_tier"] = data["service_tier"]
     if isinstance(message.get("refusal"), str):
         metadata["refusal"] = message["refusal"]
     verdicts = {

@@ -251,15 +251,20 @@ def test_a_token_the_server_refused_is_not_used_again() -> None:
     credential = Credential(clock)
     wire = Wire(401)
     client = wire.client(credential=credential)
-    with pytest.raises(AuthenticationError):
-        client.chat(HELLO)
     client.chat(HELLO)
     client.chat(HELLO)
     assert wire.authorizations() == [["Bearer token-1"], ["Bearer token-2"], ["Bearer token-2"]]
 
 
+def test_a_refused_token_is_renewed_once_and_not_again() -> None:
+    wire = Wire(401, 401, 401)
+    with pytest.raises(AuthenticationError):
+        wire.client(token_provider=lambda: "token").chat(HELLO)
+    assert len(wire.authorizations()) == 2
+
+
 def test_a_token_that_an_error_echoes_is_masked() -> None:
-    client = Wire(401).client(token_provider=lambda: "very-secret-token")
+    client = Wire(401, 401).client(token_provider=lambda: "very-secret-token")
     with pytest.raises(AuthenticationError) as caught:
         client.chat(HELLO)
     assert "very-secret-token" not in f"{caught.value} {caught.value!r} {json.dumps(caught.value.to_dict())}"

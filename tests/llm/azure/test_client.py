@@ -503,9 +503,9 @@ def test_connections_of_a_closed_loop_are_let_go(azure: AzureEmulator) -> None:
     client = emulated(azure)
     for _ in range(4):
         assert asyncio.run(client.achat(HELLO)).message
-    assert len(client._connections._async_clients) == 1
+    assert len(client._connections._async_pools) == 1
     client.close()
-    assert not client._connections._async_clients
+    assert not client._connections._async_pools
     gc.collect()
 
 

@@ -161,7 +161,6 @@ def test_an_endpoint_is_brought_to_its_plain_form(given: str, kept: str) -> None
         ("https://user:pass@contoso.openai.azure.com", "user name or password"),
         (f"{ENDPOINT}/?api-version=2024-10-21", "api_version"),
         (f"{ENDPOINT}/openai/deployments/gpt-4o/chat/completions", "base URL"),
-        (f"{ENDPOINT}/openai/v1/", "base URL"),
     ],
 )
 def test_what_is_no_endpoint_is_refused_with_the_reason(given: str, message: str) -> None:

@@ -1,0 +1,493 @@
+"""The Responses API on the wire: pure functions between our classes and Azure's JSON.
+
+`encode_responses_request` makes the body of a request, `decode_responses` reads a whole answer;
+streams are put together in `responses_stream`. Conversations are stateless: nothing is stored at
+the service, and the model's encrypted reasoning travels with the messages, in
+``Message.provider_data`` under `NAMESPACE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from typing import Any
+
+from loom_py.errors import (
+    ConfigError,
+    ContentFilterError,
+    IncompleteResponseError,
+    MalformedResponseError,
+    ProviderError,
+    ServiceUnavailableError,
+)
+from loom_py.llm.azure.errors import error_from_body, filter_verdicts
+from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
+from loom_py.llm.azure.wire import decode_usage, finish, model_of, string_or_empty
+from loom_py.llm.profiles import UNKNOWN_PROFILE, ModelProfile
+from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall
+from loom_py.options import ChatOptions
+
+__all__ = [
+    "NAMESPACE",
+    "calls_of",
+    "decode_responses",
+    "decode_responses_usage",
+    "encode_responses_request",
+    "error_in",
+    "failure_of",
+    "finish_reason_of",
+    "text_of",
+]
+
+NAMESPACE = "azure_responses"
+"""The key of ``provider_data`` under which a reply's reasoning and the order of its items are kept."""
+
+_CARRIED = frozenset({"reasoning", "compaction"})
+"""Items only the model can read; they go back in the next turn, encrypted."""
+
+_POLICY_CODES = frozenset({"content_policy_violation", "image_content_policy_violation"})
+"""What this API calls its content filter where chat completions say ``content_filter``."""
+
+_ENCRYPTED = "reasoning.encrypted_content"
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────
+
+
+def encode_responses_request(
+    messages: Sequence[Message],
+    tools: EncodedTools = NO_TOOLS,
+    options: ChatOptions | None = None,
+    *,
+    deployment: str,
+    profile: ModelProfile = UNKNOWN_PROFILE,
+    stream: bool = False,
+    carry_reasoning: bool = True,
+) -> dict[str, Any]:
+    """The JSON body that asks ``deployment`` for the next message.
+
+    System messages at the start become ``instructions``; later ones stay where they are, and so do
+    all where there is nothing else to answer. Sampling parameters are left out for reasoning
+    models, which refuse them; ``seed`` is left out always, the API has none. Reasoning is asked
+    for, and sent back, where the model reasons, or may as far as is known. With
+    ``carry_reasoning=False`` the earlier turns' reasoning stays behind, as it must for a
+    deployment that cannot decrypt it.
+
+    Raises `ConfigError` for ``stop``, which the API does not have.
+    """
+    options = options or ChatOptions()
+    if options.stop:
+        raise ConfigError(
+            "the Responses API has no stop sequences",
+            field="stop",
+            hint="Leave stop out, or use chat completions.",
+        )
+    carries = carry_reasoning and (profile.reasoning or profile == UNKNOWN_PROFILE)
+    system = list(takewhile(lambda message: message.role == "system", messages))
+    rest = messages[len(system) :]
+    body: dict[str, Any] = {"model": deployment, "store": False}
+    if instructions := "\n\n".join(message.text for message in system if message.text and rest):
+        body["instructions"] = instructions
+    body["input"] = [item for message in rest or system for item in _input_items(message, tools, carries)]
+    if profile.reasoning or (carries and any(map(_has_reasoning, messages))):
+        body["include"] = [_ENCRYPTED]
+    if tools.definitions:
+        body["tools"] = [_flat(definition) for definition in tools.definitions]
+        body["tool_choice"] = _tool_choice(options.tool_choice or "auto", tools)
+        if options.parallel_tool_calls is not None and profile.parallel_tools:
+            body["parallel_tool_calls"] = options.parallel_tool_calls
+    body.update(_settings(options, profile))
+    if stream:
+        body["stream"] = True
+    body.update(options.extra_body)
+    return body
+
+
+def _settings(options: ChatOptions, profile: ModelProfile) -> dict[str, Any]:
+    effort = options.reasoning_effort
+    settings: dict[str, Any] = {
+        "max_output_tokens": options.max_tokens,
+        "reasoning": None if effort is None else {"effort": effort},
+        "text": _text_settings(options) or None,
+        "prompt_cache_key": getattr(options, "prompt_cache_key", None),
+        "user": options.user,
+    }
+    if not profile.reasoning:
+        settings |= {"temperature": options.temperature, "top_p": options.top_p}
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _text_settings(options: ChatOptions) -> dict[str, Any]:
+    """Verbosity and format of the text; a chat completion's JSON schema is one level flatter here."""
+    settings: dict[str, Any] = {}
+    if (verbosity := getattr(options, "verbosity", None)) is not None:
+        settings["verbosity"] = verbosity
+    wanted = getattr(options, "response_format", None)
+    if isinstance(wanted, Mapping):
+        schema = wanted.get("json_schema")
+        inside = schema if isinstance(schema, Mapping) else {}
+        settings["format"] = {key: value for key, value in wanted.items() if key != "json_schema"} | {
+            **inside
+        }
+    return settings
+
+
+def _flat(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool in this API's form. ``strict`` is always said: left out, the service assumes it."""
+    function = definition["function"]
+    return {"type": "function", **function, "strict": function.get("strict", False)}
+
+
+def _tool_choice(choice: str, tools: EncodedTools) -> Any:
+    if choice in {"auto", "none", "required"}:
+        return choice
+    return {"type": "function", "name": tools.wire_name(choice)}
+
+
+def _input_items(message: Message, tools: EncodedTools, carries: bool) -> list[dict[str, Any]]:
+    if message.role == "assistant":
+        return _assistant_items(message, tools, carries)
+    content = message.content
+    encoded = content if isinstance(content, str) else [_part(part) for part in content]
+    if message.role == "tool":
+        return [{"type": "function_call_output", "call_id": message.tool_call_id or "", "output": encoded}]
+    return [{"role": message.role, "content": message.text if message.role == "system" else encoded}]
+
+
+def _part(part: Any) -> dict[str, Any]:
+    if isinstance(part, ImagePart):
+        return {"type": "input_image", "image_url": part.source, "detail": part.detail}
+    return {"type": "input_text", "text": part.text}
+
+
+def _assistant_items(message: Message, tools: EncodedTools, carries: bool) -> list[dict[str, Any]]:
+    """A reply as the items it was made of, in their order where it is known and still fits."""
+    text = message.text
+    calls = [_call_item(call, tools) for call in message.tool_calls]
+    entries = _entries(message)
+    said = [entry["characters"] for entry in entries if entry["type"] == "message"]
+    asked = [entry["call_id"] for entry in entries if entry["type"] == "function_call"]
+    if sum(said) != len(text) or asked != [call.id for call in message.tool_calls]:
+        reasoning = [entry for entry in entries if entry["type"] in _CARRIED]  # the message was edited
+        spoken = {"type": "message", "characters": len(text)}
+        entries = [*reasoning, spoken, *({"type": "function_call"} for _ in calls)]
+    items: list[dict[str, Any]] = []
+    remaining, start = iter(calls), 0
+    for entry in entries:
+        if entry["type"] == "message":
+            end = start + entry["characters"]
+            if end > start:
+                items.append(_said(text[start:end], entry.get("phase")))
+            start = end
+        elif entry["type"] == "function_call":
+            items.append(next(remaining))
+        elif carries and (item := _reasoning_item(entry)):
+            items.append(item)
+    while items and items[-1].get("type") in _CARRIED:  # the service wants to see what it led to
+        items.pop()
+    return items
+
+
+def _said(text: str, phase: Any) -> dict[str, Any]:
+    item: dict[str, Any] = {"role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    if isinstance(phase, str):
+        item["phase"] = phase
+    return item
+
+
+def _call_item(call: ToolCall, tools: EncodedTools) -> dict[str, Any]:
+    return {
+        "type": "function_call",
+        "call_id": call.id,
+        "name": tools.wire_name(call.name),
+        "arguments": call.arguments_json or "{}",
+    }
+
+
+def _reasoning_item(item: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A reasoning item as it goes back; ``None`` for one that cannot.
+
+    Items go without their ids: the service would look those up among the responses it stored, and
+    it stored none. Without encrypted content nothing is left to send.
+    """
+    encrypted = item.get("encrypted_content")
+    if not isinstance(encrypted, str) or not encrypted:
+        return None
+    sent: dict[str, Any] = {"type": item["type"], "encrypted_content": encrypted}
+    if item["type"] == "reasoning":
+        summary = item.get("summary")
+        sent["summary"] = summary if isinstance(summary, list) else []
+    return sent
+
+
+def _entries(message: Message) -> list[dict[str, Any]]:
+    """What `_provider_data` kept of the reply; nothing where that is not in its form."""
+    kept = message.provider_data.get(NAMESPACE)
+    output = kept.get("output") if isinstance(kept, Mapping) else None
+    entries = (
+        [dict(entry) for entry in output if isinstance(entry, Mapping)] if isinstance(output, list) else []
+    )
+    return [entry for entry in entries if _is_entry(entry)]
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    kind = string_or_empty(entry.get("type"))
+    if kind == "message":
+        characters = entry.get("characters")
+        return isinstance(characters, int) and characters >= 0
+    return kind in _CARRIED or (kind == "function_call" and isinstance(entry.get("call_id"), str))
+
+
+def _has_reasoning(message: Message) -> bool:
+    return any(entry["type"] in _CARRIED for entry in _entries(message))
+
+
+# ── answers ──────────────────────────────────────────────────────────────────────────────
+
+
+def decode_responses(data: Any, tools: EncodedTools = NO_TOOLS) -> Response:
+    """The reply in a whole response object.
+
+    ``finish_reason`` is in the words of chat completions: ``stop``, ``tool_calls``, ``length``.
+    Raises the error of a failed response, `ContentFilterError` for one the filter stopped (with the
+    text so far), `IncompleteResponseError` for one that ended early without text and
+    `MalformedResponseError` where there is no reply at all.
+    """
+    if not isinstance(data, Mapping):
+        raise MalformedResponseError(f"the answer is a JSON {type(data).__name__}, not an object")
+    status = string_or_empty(data.get("status"))
+    if status == "failed" or data.get("error"):
+        raise failure_of(data)
+    usage = decode_responses_usage(data.get("usage"))
+    output = data.get("output")
+    if not isinstance(output, list):
+        raise MalformedResponseError("the answer has no output", tokens_used=usage)
+    if status not in {"", "completed", "incomplete"}:
+        raise MalformedResponseError(
+            f"the answer is not a finished response, its status is {status!r}",
+            hint="Responses are awaited, not polled: do not ask for background or cancel them.",
+            tokens_used=usage,
+        )
+    items = [item for item in output if isinstance(item, Mapping)]
+    calls = calls_of(items, tools)
+    response = Response(
+        message=text_of(items),
+        tokens_used=usage or TokenUsage(),
+        tool_calls=calls,
+        finish_reason=finish_reason_of(data),
+        model=model_of(data),
+        metadata=_metadata(data, items),
+        provider_data=_provider_data(items, calls),
+    )
+    return _answer(response, data, status)
+
+
+def _answer(response: Response, data: Mapping[str, Any], status: str) -> Response:
+    """``response`` if it is an answer; raises the typed error if it is not."""
+    filters = _filters(data)
+    if response.finish_reason == "content_filter" or any(map(_blocks, filters)):
+        raise _filtered(filters, response.message, response.tokens_used)
+    empty = not (response.message or response.tool_calls or response.metadata.get("refusal"))
+    if status == "incomplete" and empty and response.finish_reason != "length":
+        raise IncompleteResponseError(
+            f"the response ended early, without any text ({response.finish_reason})",
+            hint="The service gave no better reason; ask again.",
+            tokens_used=response.tokens_used,
+        )
+    return finish(response, None)
+
+
+def finish_reason_of(data: Mapping[str, Any]) -> str:
+    """Why the model stopped, in the words of chat completions.
+
+    A reason of an incomplete response that they have no word for is given as sent.
+    """
+    if string_or_empty(data.get("status")) == "incomplete":
+        details = data.get("incomplete_details")
+        reason = string_or_empty(details.get("reason")) if isinstance(details, Mapping) else ""
+        return "length" if reason in {"max_output_tokens", "max_tokens"} else reason or "incomplete"
+    output = data.get("output")
+    items = output if isinstance(output, list) else []
+    return "tool_calls" if any(_is(item, "function_call") for item in items) else "stop"
+
+
+def text_of(items: Iterable[Mapping[str, Any]]) -> str:
+    """The text in output ``items``, refusals left out."""
+    return "".join(_text(item) for item in items if _is(item, "message"))
+
+
+def _text(item: Mapping[str, Any]) -> str:
+    content = item.get("content")
+    if isinstance(content, str):
+        return content
+    return "".join(string_or_empty(part.get("text")) for part in _parts(item) if not _is(part, "refusal"))
+
+
+def _refusal(items: Iterable[Mapping[str, Any]]) -> str:
+    parts = (part for item in items if _is(item, "message") for part in _parts(item))
+    return "".join(string_or_empty(part.get("refusal")) for part in parts if _is(part, "refusal"))
+
+
+def _parts(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    content = item.get("content")
+    return (part for part in (content if isinstance(content, list) else ()) if isinstance(part, Mapping))
+
+
+def _is(item: Any, kind: str) -> bool:
+    return isinstance(item, Mapping) and item.get("type") == kind
+
+
+def calls_of(items: Iterable[Mapping[str, Any]], tools: EncodedTools = NO_TOOLS) -> tuple[ToolCall, ...]:
+    """The tool calls among output ``items``. One that was cut off says so in its ``error``."""
+    found = [item for item in items if _is(item, "function_call")]
+    return tuple(_call(index, item, tools) for index, item in enumerate(found))
+
+
+def _call(index: int, item: Mapping[str, Any], tools: EncodedTools) -> ToolCall:
+    call_id = string_or_empty(item.get("call_id")) or f"call_{index}"  # a result must be able to name it
+    name = tools.own_name(string_or_empty(item.get("name")))
+    arguments = item.get("arguments")
+    if isinstance(arguments, Mapping):
+        return ToolCall(call_id, name, dict(arguments))
+    text = string_or_empty(arguments)
+    if item.get("status") == "incomplete":  # nothing at all would read as "no arguments"
+        return ToolCall(call_id, name, {}, text, "the arguments were cut off before their end")
+    return ToolCall.parse(call_id, name, text)
+
+
+def _provider_data(items: Iterable[Mapping[str, Any]], calls: Sequence[ToolCall]) -> dict[str, Any]:
+    """What the next turn needs: reasoning as it came, and where text and calls stood among it."""
+    entries: list[dict[str, Any]] = []
+    remaining = iter(calls)
+    for item in items:
+        if string_or_empty(item.get("type")) in _CARRIED:
+            entries.append(dict(item))
+        elif _is(item, "function_call"):
+            entries.append({"type": "function_call", "call_id": next(remaining).id})
+        elif _is(item, "message"):
+            entry = {"type": "message", "characters": len(_text(item))}
+            phase = string_or_empty(item.get("phase"))
+            entries.append(entry | {"phase": phase} if phase else entry)
+    needed = any(entry["type"] in _CARRIED or "phase" in entry for entry in entries)
+    return {NAMESPACE: {"output": entries}} if needed else {}
+
+
+def _metadata(data: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    if isinstance(data.get("service_tier"), str):
+        metadata["service_tier"] = data["service_tier"]
+    if refusal := _refusal(items):
+        metadata["refusal"] = refusal
+    filters = _filters(data)
+    verdicts = {
+        "prompt": [entry for entry in filters if _on_prompt(entry)],
+        "completion": _verdicts(entry for entry in filters if not _on_prompt(entry)),
+    }
+    if kept := {side: found for side, found in verdicts.items() if found}:
+        metadata["content_filter"] = kept
+    return metadata
+
+
+def decode_responses_usage(usage: Any) -> TokenUsage | None:
+    """The API's usage object; ``None`` where there is none. Any of its fields may be missing."""
+    if not isinstance(usage, Mapping):
+        return None
+    return decode_usage(
+        {
+            "prompt_tokens": usage.get("input_tokens"),
+            "completion_tokens": usage.get("output_tokens"),
+            "prompt_tokens_details": usage.get("input_tokens_details"),
+            "completion_tokens_details": usage.get("output_tokens_details"),
+        }
+    )
+
+
+# ── failures ─────────────────────────────────────────────────────────────────────────────
+
+
+def failure_of(data: Mapping[str, Any]) -> ProviderError:
+    """The typed error of a response that failed, or of an error event's ``{"error": …}``.
+
+    Where it says nothing of an error, its filter results may; else the service is to blame.
+    """
+    usage = decode_responses_usage(data.get("usage"))
+    filters = _filters(data)
+    error = error_in(data)
+    if error is None:
+        if any(map(_blocks, filters)):
+            return _filtered(filters, _partial_text(data), usage)
+        why = "the response failed and the service did not say why"
+        return ServiceUnavailableError(why, tokens_used=usage)
+    code = error.get("code") if isinstance(error, Mapping) else None
+    if isinstance(code, str) and code in _POLICY_CODES:
+        failure = error_from_body({"error": {**error, "code": "content_filter"}})
+        failure.provider_code = code
+    else:
+        failure = error_from_body({"error": error})
+    failure.tokens_used = usage
+    if isinstance(failure, ContentFilterError):
+        failure.partial_text = _partial_text(data)
+        failure.side = "completion" if failure.partial_text else failure.side
+        failure.categories = failure.categories or _verdicts(filters)
+    return failure
+
+
+def error_in(data: Mapping[str, Any]) -> Any:
+    """The error object in ``data``; ``None`` where there is none, or it says nothing."""
+    error = data.get("error")
+    if isinstance(error, Mapping):
+        return error if any(error.get(key) for key in ("code", "message", "type")) else None
+    return error or None
+
+
+def _partial_text(data: Mapping[str, Any]) -> str:
+    output = data.get("output")
+    return text_of(output if isinstance(output, list) else ())
+
+
+def _filters(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    filters = data.get("content_filters")
+    return [entry for entry in filters if isinstance(entry, Mapping)] if isinstance(filters, list) else []
+
+
+def _on_prompt(entry: Mapping[str, Any]) -> bool:
+    return entry.get("source_type") == "prompt"
+
+
+def _blocks(entry: Mapping[str, Any]) -> bool:
+    """Whether the filter blocked; where an entry does not say, whether any verdict does."""
+    blocked = entry.get("blocked")
+    if isinstance(blocked, bool):
+        return blocked
+    return any(_is_filtered(verdict) for verdict in filter_verdicts([entry]).values())
+
+
+def _is_filtered(verdict: Any) -> bool:
+    """Whether a verdict blocks; of a list of blocklists, whether any does."""
+    verdicts = verdict if isinstance(verdict, list) else [verdict]
+    return any(isinstance(entry, Mapping) and entry.get("filtered") is True for entry in verdicts)
+
+
+def _verdicts(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Verdicts by category; one that blocked is not overruled by a later piece's."""
+    merged: dict[str, Any] = {}
+    for entry in entries:
+        for category, verdict in filter_verdicts([entry]).items():
+            if not _is_filtered(merged.get(category)):
+                merged[category] = verdict
+    return merged
+
+
+def _filtered(
+    filters: Sequence[Mapping[str, Any]], text: str, usage: TokenUsage | None
+) -> ContentFilterError:
+    blocking = [entry for entry in filters if _blocks(entry)]
+    on_prompt = bool(blocking) and not text and all(map(_on_prompt, blocking))
+    what = "blocked the prompt" if on_prompt else "stopped the answer"
+    return ContentFilterError(
+        f"the content filter {what}",
+        side="prompt" if on_prompt else "completion",
+        categories=_verdicts(entry for entry in filters if _on_prompt(entry) == on_prompt),
+        partial_text=text,
+        tokens_used=usage,
+    )
