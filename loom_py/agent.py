@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from dataclasses import fields, replace
 from types import TracebackType, UnionType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from loom_py._concurrency import run_coroutine, run_in_thread
 from loom_py.description import Description, Setting
@@ -15,7 +15,7 @@ from loom_py.errors import AgentClosedError, ToolError
 from loom_py.events import StreamEvent, ToolResultEvent
 from loom_py.llm.costs import CostLedger, CostReport
 from loom_py.loop import AgentRun, AskModel, Limits, Step
-from loom_py.messages import ContentPart, Message, OutputT, Response, ToolResult, ToolSpec
+from loom_py.messages import ContentPart, Message, Response, ToolResult, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.output import OUTPUT_TOOL, output_spec
 from loom_py.resilience.breaker import BreakerStats, CircuitBreakers
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from loom_py.tools import Tool
 
 __all__ = ["Agent"]
+
+T = TypeVar("T")
 
 _FREE_CHOICE = (None, "auto", "none")
 
@@ -82,14 +84,34 @@ class Agent:
 
     # ── the four verbs ───────────────────────────────────────────────────────────────────
 
+    @overload
     def chat(
         self,
         message: str | Sequence[ContentPart],
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
-        output: type[OutputT] | UnionType | None = None,
-    ) -> Response[OutputT]:
+        output: UnionType | None = None,
+    ) -> Response: ...
+
+    @overload
+    def chat(
+        self,
+        message: str | Sequence[ContentPart],
+        *,
+        session_id: str | None = None,
+        options: ChatOptions | None = None,
+        output: type[T],
+    ) -> Response[T]: ...
+
+    def chat(
+        self,
+        message: str | Sequence[ContentPart],
+        *,
+        session_id: str | None = None,
+        options: ChatOptions | None = None,
+        output: type[Any] | UnionType | None = None,
+    ) -> Response[Any]:
         """The answer to ``message``.
 
         With ``output`` (a pydantic model, dataclass, TypedDict, union, …) the answer fits that type and
@@ -107,14 +129,34 @@ class Agent:
                     step = turn.run.send(self._take(turn, step))
             return turn.finished()
 
+    @overload
     async def achat(
         self,
         message: str | Sequence[ContentPart],
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
-        output: type[OutputT] | UnionType | None = None,
-    ) -> Response[OutputT]:
+        output: UnionType | None = None,
+    ) -> Response: ...
+
+    @overload
+    async def achat(
+        self,
+        message: str | Sequence[ContentPart],
+        *,
+        session_id: str | None = None,
+        options: ChatOptions | None = None,
+        output: type[T],
+    ) -> Response[T]: ...
+
+    async def achat(
+        self,
+        message: str | Sequence[ContentPart],
+        *,
+        session_id: str | None = None,
+        options: ChatOptions | None = None,
+        output: type[Any] | UnionType | None = None,
+    ) -> Response[Any]:
         """`chat`, async. Cancelling it cancels what is under way."""
         session = self._open(session_id)
         async with session.lock.ahold():

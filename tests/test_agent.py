@@ -31,7 +31,7 @@ Verb: TypeAlias = Callable[..., Awaitable[Response]]
 
 
 async def chat(agent: Agent, message: Any, **options: Any) -> Response:
-    return await asyncio.to_thread(agent.chat, message, **options)
+    return await asyncio.to_thread(lambda: agent.chat(message, **options))
 
 
 async def achat(agent: Agent, message: Any, **options: Any) -> Response:

@@ -36,4 +36,4 @@ def test_every_public_name_can_be_imported() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="AgentBulider"):
-        loom_py.AgentBulider  # type: ignore[attr-defined]  # noqa: B018
+        _ = loom_py.AgentBulider

@@ -11,13 +11,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loom_py.emulator.catalogue import failure_names
+    from loom_py.emulator.clock import Clock, RealClock, VirtualClock
     from loom_py.emulator.echo import EchoProvider
+    from loom_py.emulator.fault_plan import FaultPlan, FaultRule, Latency
+    from loom_py.emulator.filters import ContentFilters
+    from loom_py.emulator.quotas import Ptu, Quota
     from loom_py.emulator.resource import RecordedRequest
     from loom_py.emulator.server import AzureEmulator
+    from loom_py.emulator.upstream import AzureUpstream
 
-__all__ = ["AzureEmulator", "EchoProvider", "RecordedRequest"]
+__all__ = [
+    "AzureEmulator",
+    "AzureUpstream",
+    "Clock",
+    "ContentFilters",
+    "EchoProvider",
+    "FaultPlan",
+    "FaultRule",
+    "Latency",
+    "Ptu",
+    "Quota",
+    "RealClock",
+    "RecordedRequest",
+    "VirtualClock",
+    "failure_names",
+]
 
-_HOMES = {"AzureEmulator": "server", "EchoProvider": "echo", "RecordedRequest": "resource"}
+_HOMES = {
+    "AzureEmulator": "server",
+    "AzureUpstream": "upstream",
+    "Clock": "clock",
+    "ContentFilters": "filters",
+    "EchoProvider": "echo",
+    "FaultPlan": "fault_plan",
+    "FaultRule": "fault_plan",
+    "Latency": "fault_plan",
+    "Ptu": "quotas",
+    "Quota": "quotas",
+    "RealClock": "clock",
+    "RecordedRequest": "resource",
+    "VirtualClock": "clock",
+    "failure_names": "catalogue",
+}
 
 
 def __getattr__(name: str) -> Any:

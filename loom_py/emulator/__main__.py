@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loom_py.emulator.script_file import load_script
 from loom_py.errors import LoomError
 from loom_py.llm.provider import LLMProvider
+
+if TYPE_CHECKING:
+    from loom_py.emulator.upstream import AzureUpstream
 
 LOG_SIZE = 100
 """Requests a server that runs for days keeps in memory."""
@@ -35,8 +40,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--key", action="append", help="an accepted API key; may be repeated")
     parser.add_argument("--region", default="eastus", help="the Azure region in the headers")
     parser.add_argument(
-        "--engine", default="echo", metavar="SPEC", help="echo, scripted:FILE.json or a provider"
+        "--engine",
+        default="echo",
+        metavar="SPEC",
+        help="echo, scripted:FILE.json, replay:CASSETTE, upstream:URL (its key from AZURE_OPENAI_API_KEY) "
+        "or a provider",
     )
+    parser.add_argument("--cassette", type=Path, metavar="FILE", help="where an upstream is recorded")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault plan, as JSON")
     parser.add_argument("--chunk-delay", type=float, default=0.0, metavar="SECONDS", help="pause per chunk")
     return parser
 
@@ -51,10 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _deployment(parser, text) for text in options.deployment or ["gpt-4o-deployment=gpt-4o"]
     )
     try:
+        from loom_py.emulator.fault_plan import FaultPlan
         from loom_py.emulator.server import AzureEmulator
 
         emulator = AzureEmulator(
-            _engine(options.engine),
+            _engine(options.engine, options.cassette),
             deployments=deployments,
             api_keys=options.key or ["emulator-key"],
             host=options.host,
@@ -62,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             region=options.region,
             chunk_delay=options.chunk_delay,
             log_size=LOG_SIZE,
+            faults=None if options.faults is None else FaultPlan.load(options.faults),
         )
         stop = _stop_on_signals()
         with emulator:
@@ -117,12 +130,18 @@ def _deployment(parser: argparse.ArgumentParser, text: str) -> tuple[str, str]:
     return name, model or name
 
 
-def _engine(spec: str) -> LLMProvider | None:
+def _engine(spec: str, cassette: Path | None) -> LLMProvider | AzureUpstream | None:
     if spec == "echo":
         return None
     kind, _, path = spec.partition(":")
     if kind == "scripted":
         return load_script(Path(path))
+    if kind in {"upstream", "replay"}:
+        from loom_py.emulator.upstream import AzureUpstream
+
+        if kind == "replay":
+            return AzureUpstream(replay=path, match="best")
+        return AzureUpstream(path, api_key=os.environ.get("AZURE_OPENAI_API_KEY"), cassette=cassette)
     from loom_py.llm.registry import create_provider
 
     return create_provider(spec)

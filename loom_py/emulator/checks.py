@@ -10,7 +10,14 @@ from loom_py.emulator.decode import ChatRequest
 from loom_py.emulator.wire_errors import WireError, invalid_request
 from loom_py.messages import ImagePart, Message
 
-__all__ = ["check_request", "is_reasoning_model"]
+__all__ = [
+    "check_images",
+    "check_reasoning_model",
+    "check_request",
+    "check_tool_choice",
+    "check_tools",
+    "is_reasoning_model",
+]
 
 MAX_TOOLS = 128
 MAX_NAME = 64
@@ -32,11 +39,11 @@ def is_reasoning_model(model: str) -> bool:
 
 def check_request(request: ChatRequest, body: Mapping[str, Any], model: str) -> None:
     """Raises `WireError` (400) if the service would refuse ``request`` for ``model``."""
-    _check_tools(request)
-    _check_tool_choice(request)
+    check_tools(request)
+    check_tool_choice(request)
     if (body.get("n") or 1) != 1:
         raise _unsupported_value("n", body["n"])
-    _check_images(request)
+    check_images(request)
     if is_reasoning_model(model):
         _check_reasoning(request, body, model)
     _check_history(request)
@@ -45,7 +52,8 @@ def check_request(request: ChatRequest, body: Mapping[str, Any], model: str) -> 
 # ── tools ────────────────────────────────────────────────────────────────────────────────
 
 
-def _check_tools(request: ChatRequest) -> None:
+def check_tools(request: ChatRequest, inside: str = ".function") -> None:
+    """Refuse bad names and schemas; ``inside`` is where in a tool they stand."""
     if len(request.tools) > MAX_TOOLS:
         raise invalid_request(
             f"Invalid 'tools': array too long. Expected an array with maximum length {MAX_TOOLS}, "
@@ -54,7 +62,7 @@ def _check_tools(request: ChatRequest) -> None:
             "array_above_max_length",
         )
     for index, tool in enumerate(request.tools):
-        where = f"tools[{index}].function"
+        where = f"tools[{index}]{inside}"
         _check_name(tool.name, f"{where}.name", TOOL_NAME)
         _check_schema(tool.name, tool.parameters, f"{where}.parameters")
 
@@ -114,7 +122,8 @@ def _bad_schema(name: str, problem: str, where: str) -> WireError:
     )
 
 
-def _check_tool_choice(request: ChatRequest) -> None:
+def check_tool_choice(request: ChatRequest) -> None:
+    """Refuse a choice among tools that are not there."""
     options = request.options
     for key, value in (
         ("tool_choice", options.tool_choice),
@@ -166,6 +175,16 @@ def _check_reasoning(request: ChatRequest, body: Mapping[str, Any], model: str) 
         )
 
 
+def check_reasoning_model(body: Mapping[str, Any], model: str) -> None:
+    """Refuse what models that reason do not take in the Responses API."""
+    refused: Sequence[str] = ("temperature", "top_p", "top_logprobs")
+    if _O_SERIES.match(model):
+        refused = (*refused, "parallel_tool_calls")
+    for key in refused:
+        if body.get(key) is not None and not (key in {"temperature", "top_p"} and body[key] == 1):
+            raise invalid_request(f"Unsupported parameter: '{key}' is not supported with this model.", key)
+
+
 def _unsupported_value(key: str, value: object) -> WireError:
     return invalid_request(
         f"Unsupported value: '{key}' does not support {value} with this model. "
@@ -175,7 +194,7 @@ def _unsupported_value(key: str, value: object) -> WireError:
     )
 
 
-def _check_images(request: ChatRequest) -> None:
+def check_images(request: ChatRequest) -> None:
     """A ``data:`` URL that could not be decoded is still a URL."""
     for index, message in enumerate(request.messages):
         parts = () if isinstance(message.content, str) else message.content

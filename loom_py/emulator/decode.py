@@ -5,15 +5,28 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loom_py.emulator.wire_errors import WireError, invalid_request
+from loom_py.emulator.fields import (
+    empty_array,
+    json_array,
+    json_object,
+    kind_of,
+    no_constant,
+    number,
+    quoted,
+    required_string,
+    typed,
+    unparsable,
+    wrong_type,
+)
+from loom_py.emulator.wire_errors import invalid_request
 from loom_py.messages import ContentPart, ImagePart, Message, TextPart, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
 
-__all__ = ["ChatRequest", "decode_request", "parse_body"]
+__all__ = ["ChatRequest", "decode_image", "decode_request", "parse_body"]
 
 ROLES = ("system", "assistant", "user", "function", "tool", "developer")
 _DECODED = frozenset(
@@ -53,12 +66,12 @@ class ChatRequest:
 def parse_body(raw: bytes) -> Mapping[str, Any]:
     """The JSON object in ``raw``. Raises `WireError` (400) where there is none."""
     try:
-        body = json.loads(raw, parse_constant=_no_constant)
+        body = json.loads(raw, parse_constant=no_constant)
     except (ValueError, RecursionError):
-        raise _unparsable() from None
+        raise unparsable() from None
     if not isinstance(body, dict):
         raise invalid_request(
-            f"Invalid type for request body: expected an object, but got {_kind(body)} instead."
+            f"Invalid type for request body: expected an object, but got {kind_of(body)} instead."
         )
     return body
 
@@ -69,8 +82,8 @@ def decode_request(body: Mapping[str, Any]) -> ChatRequest:
     What `ChatOptions` has no field for travels in ``extra_body``. Raises `WireError` (400), worded
     as the service words it, for a body it would refuse.
     """
-    stream = _typed(body, "stream", bool, "a boolean") or False
-    stream_options = _typed(body, "stream_options", Mapping, "an object")
+    stream = typed(body, "stream", bool, "a boolean") or False
+    stream_options = typed(body, "stream_options", Mapping, "an object")
     if stream_options is not None and not stream:
         raise invalid_request(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options"
@@ -81,7 +94,7 @@ def decode_request(body: Mapping[str, Any]) -> ChatRequest:
         options=_options(body),
         stream=stream,
         include_usage=bool((stream_options or {}).get("include_usage")),
-        model=_typed(body, "model", str, "a string"),
+        model=typed(body, "model", str, "a string"),
     )
 
 
@@ -93,19 +106,19 @@ def _messages(body: Mapping[str, Any]) -> tuple[Message, ...]:
         raise invalid_request(
             "Missing required parameter: 'messages'.", "messages", "missing_required_parameter"
         )
-    messages = _array(body["messages"], "messages", "objects")
+    messages = json_array(body["messages"], "messages", "objects")
     if not messages:
-        raise _empty_array("messages")
+        raise empty_array("messages")
     return tuple(_message(item, f"messages[{index}]") for index, item in enumerate(messages))
 
 
 def _message(item: Any, where: str) -> Message:
-    item = _object(item, where)
+    item = json_object(item, where)
     role = item.get("role")
     if role not in ROLES:
         supported = ", ".join(f"'{name}'" for name in ROLES[:-1])
         raise invalid_request(
-            f"Invalid value: {_quoted(role)}. Supported values are: {supported}, and '{ROLES[-1]}'.",
+            f"Invalid value: {quoted(role)}. Supported values are: {supported}, and '{ROLES[-1]}'.",
             f"{where}.role",
             "invalid_value",
         )
@@ -113,7 +126,7 @@ def _message(item: Any, where: str) -> Message:
         raise invalid_request("Messages with role 'function' are deprecated; use 'tool'.", f"{where}.role")
     calls = _tool_calls(item, where) if role == "assistant" else ()
     content = _content(item.get("content"), where, role, optional=bool(calls) or bool(item.get("refusal")))
-    name = _typed(item, "name", str, "a string", where)
+    name = typed(item, "name", str, "a string", where)
     if role == "tool":
         return Message.tool(_joined(content), _tool_call_id(item, where), name)
     return Message("system" if role == "developer" else role, content, calls, None, name)
@@ -127,18 +140,18 @@ def _content(content: Any, where: str, role: str, *, optional: bool) -> str | tu
             return ""
         raise invalid_request("Invalid value for 'content': expected a string, got null.", f"{where}.content")
     if not isinstance(content, list):
-        raise _wrong_type(f"{where}.content", "a string or array of objects", content)
+        raise wrong_type(f"{where}.content", "a string or array of objects", content)
     return tuple(_part(part, f"{where}.content[{index}]", role) for index, part in enumerate(content))
 
 
 def _part(part: Any, where: str, role: str) -> ContentPart:
-    part = _object(part, where)
+    part = json_object(part, where)
     kind = part.get("type")
     if kind in {"text", "refusal"}:
-        return TextPart(_required_string(part, kind, where))
+        return TextPart(required_string(part, kind, where))
     if kind != "image_url":
         raise invalid_request(
-            f"Invalid value: {_quoted(kind)}. Supported values are: 'text' and 'image_url'.",
+            f"Invalid value: {quoted(kind)}. Supported values are: 'text' and 'image_url'.",
             f"{where}.type",
             "invalid_value",
         )
@@ -149,17 +162,18 @@ def _part(part: Any, where: str, role: str) -> ContentPart:
             where.partition(".")[0],
             "invalid_value",
         )
-    return _image(_object(part.get("image_url"), f"{where}.image_url"), f"{where}.image_url")
+    return decode_image(json_object(part.get("image_url"), f"{where}.image_url"), f"{where}.image_url")
 
 
-def _image(image: Mapping[str, Any], where: str) -> ImagePart:
-    url = _required_string(image, "url", where)
+def decode_image(image: Mapping[str, Any], where: str) -> ImagePart:
+    """The image an ``image_url`` object names."""
+    url = required_string(image, "url", where)
     detail: Literal["auto", "low", "high"] = "auto"
     if image.get("detail") is not None:
         detail = image["detail"]
     if detail not in {"auto", "low", "high"}:
         raise invalid_request(
-            f"Invalid value: {_quoted(detail)}. Supported values are: 'low', 'high', and 'auto'.",
+            f"Invalid value: {quoted(detail)}. Supported values are: 'low', 'high', and 'auto'.",
             f"{where}.detail",
             "invalid_value",
         )
@@ -190,19 +204,19 @@ def _tool_call_id(item: Mapping[str, Any], where: str) -> str:
 def _tool_calls(item: Mapping[str, Any], where: str) -> tuple[ToolCall, ...]:
     if item.get("tool_calls") is None:
         return ()
-    calls = _array(item["tool_calls"], f"{where}.tool_calls", "objects")
+    calls = json_array(item["tool_calls"], f"{where}.tool_calls", "objects")
     if not calls:
-        raise _empty_array(f"{where}.tool_calls")
+        raise empty_array(f"{where}.tool_calls")
     return tuple(_tool_call(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(calls))
 
 
 def _tool_call(call: Any, where: str) -> ToolCall:
-    call = _object(call, where)
-    function = _object(call.get("function"), f"{where}.function")
+    call = json_object(call, where)
+    function = json_object(call.get("function"), f"{where}.function")
     return ToolCall.parse(
-        _required_string(call, "id", where),
-        _required_string(function, "name", f"{where}.function"),
-        _required_string(function, "arguments", f"{where}.function"),
+        required_string(call, "id", where),
+        required_string(function, "name", f"{where}.function"),
+        required_string(function, "arguments", f"{where}.function"),
     )
 
 
@@ -212,26 +226,26 @@ def _tool_call(call: Any, where: str) -> ToolCall:
 def _tools(body: Mapping[str, Any]) -> tuple[ToolSpec, ...]:
     if body.get("tools") is None:
         return ()
-    tools = _array(body["tools"], "tools", "objects")
+    tools = json_array(body["tools"], "tools", "objects")
     if not tools:
-        raise _empty_array("tools")
+        raise empty_array("tools")
     return tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools))
 
 
 def _tool(tool: Any, where: str) -> ToolSpec:
-    tool = _object(tool, where)
+    tool = json_object(tool, where)
     if tool.get("type") != "function":
         raise invalid_request(
-            f"Invalid value: {_quoted(tool.get('type'))}. Supported values are: 'function'.",
+            f"Invalid value: {quoted(tool.get('type'))}. Supported values are: 'function'.",
             f"{where}.type",
             "invalid_value",
         )
-    function = _object(tool.get("function"), f"{where}.function")
-    name = _required_string(function, "name", f"{where}.function")
-    description = _typed(function, "description", str, "a string", f"{where}.function") or ""
+    function = json_object(tool.get("function"), f"{where}.function")
+    name = required_string(function, "name", f"{where}.function")
+    description = typed(function, "description", str, "a string", f"{where}.function") or ""
     if function.get("parameters") is None:
         return ToolSpec(name, description)
-    return ToolSpec(name, description, _object(function["parameters"], f"{where}.function.parameters"))
+    return ToolSpec(name, description, json_object(function["parameters"], f"{where}.function.parameters"))
 
 
 def _options(body: Mapping[str, Any]) -> ChatOptions:
@@ -241,17 +255,17 @@ def _options(body: Mapping[str, Any]) -> ChatOptions:
             "max_tokens",
             "invalid_parameter_combination",
         )
-    limit = _number(body, "max_tokens", int, 1), _number(body, "max_completion_tokens", int, 1)
+    limit = number(body, "max_tokens", int, 1), number(body, "max_completion_tokens", int, 1)
     return ChatOptions(
-        temperature=_number(body, "temperature", float, 0, 2),
+        temperature=number(body, "temperature", float, 0, 2),
         max_tokens=limit[0] if limit[1] is None else limit[1],
-        top_p=_number(body, "top_p", float, 0, 1),
+        top_p=number(body, "top_p", float, 0, 1),
         stop=_stop(body),
-        seed=_number(body, "seed", int),
+        seed=number(body, "seed", int),
         tool_choice=_tool_choice(body),
-        parallel_tool_calls=_typed(body, "parallel_tool_calls", bool, "a boolean"),
-        reasoning_effort=_typed(body, "reasoning_effort", str, "a string"),
-        user=_typed(body, "user", str, "a string"),
+        parallel_tool_calls=typed(body, "parallel_tool_calls", bool, "a boolean"),
+        reasoning_effort=typed(body, "reasoning_effort", str, "a string"),
+        user=typed(body, "user", str, "a string"),
         extra_body={key: value for key, value in body.items() if key not in _DECODED},
     )
 
@@ -261,7 +275,7 @@ def _stop(body: Mapping[str, Any]) -> str | tuple[str, ...] | None:
     if stop is None or isinstance(stop, str):
         return stop
     if not isinstance(stop, list) or not all(isinstance(item, str) for item in stop):
-        raise _wrong_type("stop", "a string or array of strings", stop)
+        raise wrong_type("stop", "a string or array of strings", stop)
     return tuple(stop)
 
 
@@ -273,117 +287,11 @@ def _tool_choice(body: Mapping[str, Any]) -> str | None:
         if choice in {"none", "auto", "required"}:
             return choice
     elif isinstance(choice, Mapping) and choice.get("type") == "function":
-        return _required_string(
-            _object(choice.get("function"), "tool_choice.function"), "name", "tool_choice.function"
+        return required_string(
+            json_object(choice.get("function"), "tool_choice.function"), "name", "tool_choice.function"
         )
     raise invalid_request(
-        f"Invalid value: {_quoted(choice)}. Supported values are: 'none', 'auto', and 'required'.",
+        f"Invalid value: {quoted(choice)}. Supported values are: 'none', 'auto', and 'required'.",
         "tool_choice",
         "invalid_value",
     )
-
-
-# ── the small checks ─────────────────────────────────────────────────────────────────────
-
-
-def _number(
-    body: Mapping[str, Any], key: str, kind: type[float], low: float | None = None, high: float | None = None
-) -> Any:
-    value = body.get(key)
-    if value is None:
-        return None
-    noun = "integer" if kind is int else "decimal"
-    accepted = int if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, accepted):
-        raise _wrong_type(key, "an integer" if kind is int else "a decimal", value)
-    if low is not None and value < low:
-        raise invalid_request(
-            f"Invalid '{key}': {noun} below minimum value. Expected a value >= {low}, "
-            f"but got {value} instead.",
-            key,
-            f"{noun}_below_min_value",
-        )
-    if high is not None and value > high:
-        raise invalid_request(
-            f"Invalid '{key}': {noun} above maximum value. Expected a value <= {high}, "
-            f"but got {value} instead.",
-            key,
-            f"{noun}_above_max_value",
-        )
-    return value
-
-
-def _typed(item: Mapping[str, Any], key: str, kind: Any, noun: str, where: str = "") -> Any:
-    value = item.get(key)
-    if value is None or isinstance(value, kind):
-        return value
-    raise _wrong_type(f"{where}.{key}" if where else key, noun, value)
-
-
-def _required_string(item: Mapping[str, Any], key: str, where: str) -> str:
-    value = _typed(item, key, str, "a string", where)
-    if value is None:
-        raise invalid_request(
-            f"Missing required parameter: '{where}.{key}'.", f"{where}.{key}", "missing_required_parameter"
-        )
-    return str(value)
-
-
-def _object(value: Any, where: str) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value
-    if value is None:
-        raise invalid_request(f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
-    raise _wrong_type(where, "an object", value)
-
-
-def _array(value: Any, where: str, of: str) -> Sequence[Any]:
-    if isinstance(value, list):
-        return value
-    raise _wrong_type(where, f"an array of {of}", value)
-
-
-def _wrong_type(where: str, expected: str, value: object) -> WireError:
-    return invalid_request(
-        f"Invalid type for '{where}': expected {expected}, but got {_kind(value)} instead.",
-        where,
-        "invalid_type",
-    )
-
-
-def _empty_array(where: str) -> WireError:
-    return invalid_request(
-        f"Invalid '{where}': empty array. Expected an array with minimum length 1, "
-        "but got an empty array instead.",
-        where,
-        "empty_array",
-    )
-
-
-def _unparsable() -> WireError:
-    return invalid_request(
-        "We could not parse the JSON body of your request. The API expects a JSON payload, "
-        "but what was sent was not valid JSON."
-    )
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _quoted(value: object) -> str:
-    return f"'{value}'" if isinstance(value, str) else json.dumps(value, default=str)
-
-
-_KINDS = {
-    bool: "a boolean",
-    int: "an integer",
-    float: "a decimal",
-    str: "a string",
-    list: "an array",
-    dict: "an object",
-}
-
-
-def _kind(value: object) -> str:
-    return "null" if value is None else _KINDS.get(type(value), type(value).__name__)

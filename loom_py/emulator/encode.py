@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from loom_py.emulator.wire_errors import verdicts
+from loom_py.emulator.filters import Filtering
+from loom_py.emulator.wire_errors import WireError, filter_down, verdicts
 from loom_py.events import FinalResponse, StreamEvent, TextDelta, ToolCallCompleted, ToolCallStarted
 from loom_py.messages import Response, TokenUsage, ToolCall
 
 __all__ = ["Completion", "StreamEncoder", "encode_json", "encode_response", "encode_usage", "sse"]
 
 DONE = b"data: [DONE]\n\n"
-_FRAGMENTS = re.compile(r"\w{1,5}|\W{1,3}")
+FRAGMENTS = re.compile(r"\w{1,5}|\W{1,3}")
+"""The pieces in which a stream delivers arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class Completion:
     created: int
     quirks: bool = True
     include_usage: bool = False
+    deployment: str = ""
+    filter_down: bool = False
+    filtering: Filtering = field(default_factory=Filtering)
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex[:29]}")
 
 
@@ -41,6 +46,12 @@ def encode_json(value: Any) -> bytes:
 def sse(value: Any) -> bytes:
     """``value`` as one server-sent event."""
     return b"data: " + encode_json(value) + b"\n\n"
+
+
+def padding() -> str:
+    """What the service pads its chunks with, so that their length tells nothing."""
+    noise = uuid.uuid4().hex
+    return noise[: 1 + int(noise[-1], 16)]
 
 
 def encode_usage(usage: TokenUsage) -> dict[str, Any]:
@@ -77,7 +88,7 @@ def encode_response(response: Response, completion: Completion) -> dict[str, Any
     elif filtered and not response.message:
         message = {"role": "assistant"}
     choice = {
-        "content_filter_results": {} if filtered or response.tool_calls else verdicts(_PROTECTED),
+        "content_filter_results": completion_results(response, completion),
         "finish_reason": response.finish_reason,
         "index": 0,
         "logprobs": None,
@@ -93,6 +104,17 @@ def encode_response(response: Response, completion: Completion) -> dict[str, Any
         "system_fingerprint": None,
         "usage": encode_usage(response.tokens_used),
     }
+
+
+def completion_results(response: Response, completion: Completion) -> dict[str, Any]:
+    """What the filter says of the answer; nothing of tool calls and of most that it blocked."""
+    if completion.filter_down:
+        return dict(filter_down().body)
+    if completion.filtering.blocked:
+        return verdicts(completion.filtering.blocked)
+    if response.finish_reason == "content_filter" or response.tool_calls:
+        return {}
+    return verdicts(_PROTECTED)
 
 
 _PROTECTED = {
@@ -134,6 +156,11 @@ class StreamEncoder:
         """The text that went out so far."""
         return self._text
 
+    @property
+    def begun(self) -> bool:
+        """Whether text or a call has gone out."""
+        return bool(self._text or self._calls)
+
     def start(self) -> Iterator[dict[str, Any]]:
         """The chunk before the first."""
         if self.completion.quirks:
@@ -157,10 +184,15 @@ class StreamEncoder:
         elif isinstance(event, FinalResponse):
             self._final = event.response
 
+    def error(self, error: WireError) -> dict[str, Any]:
+        """An error after the stream has begun."""
+        body: dict[str, Any] = error.body
+        return body
+
     @property
-    def ended(self) -> bool:
-        """Whether the engine has given its final response."""
-        return self._final is not None
+    def final(self) -> Response | None:
+        """The engine's final response."""
+        return self._final
 
     def finish(self) -> Iterator[dict[str, Any]]:
         """What the deltas left out, the finish reason, and the usage if it was asked for."""
@@ -171,11 +203,30 @@ class StreamEncoder:
             yield from self._complete(call)
         if not self._has_role:
             yield self._delta({"content": ""})
-        yield self._chunk([self._choice({}, final.finish_reason)])
+        last = self._choice({}, final.finish_reason)
+        if self.completion.filtering.blocked:
+            last["content_filter_results"] = verdicts(self.completion.filtering.blocked)
+        yield self._chunk([last])
+        yield from self._late_verdict()
         if self.completion.include_usage:
             chunk = self._chunk([])
             chunk["usage"] = encode_usage(final.tokens_used)
             yield chunk
+
+    def _late_verdict(self) -> Iterator[dict[str, Any]]:
+        """The asynchronous filter's chunk: without a delta, and without names."""
+        late = self.completion.filtering.late
+        if late is None:
+            return
+        size = len(self._text)
+        offsets = {"check_offset": 0, "start_offset": 0, "end_offset": size}
+        choice = {
+            "content_filter_offsets": offsets,
+            "content_filter_results": verdicts(late),
+            "finish_reason": None,
+            "index": 0,
+        }
+        yield {"choices": [choice], "created": 0, "id": "", "model": "", "object": ""}
 
     def _say(self, text: str) -> Iterator[dict[str, Any]]:
         if not text:
@@ -201,7 +252,7 @@ class StreamEncoder:
             return
         self._whole.add(call.id)
         index = self._calls[call.id]
-        for piece in _FRAGMENTS.findall(call.arguments_json):
+        for piece in FRAGMENTS.findall(call.arguments_json):
             yield self._delta({"tool_calls": [{"function": {"arguments": piece}, "index": index}]})
 
     def _delta(self, delta: dict[str, Any]) -> dict[str, Any]:
@@ -229,8 +280,7 @@ class StreamEncoder:
             "system_fingerprint": None,
         }
         if self.completion.quirks:
-            noise = uuid.uuid4().hex
-            chunk["obfuscation"] = noise[: 1 + int(noise[-1], 16)]
+            chunk["obfuscation"] = padding()
         if self.completion.include_usage:
             chunk["usage"] = None
         return chunk

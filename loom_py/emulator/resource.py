@@ -1,22 +1,31 @@
-"""The emulated Azure OpenAI resource: deployments, credentials, quota, and its request log."""
+"""The emulated Azure OpenAI resource: deployments, credentials, quotas, and its request log."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from loom_py.emulator.clock import Clock, RealClock
+from loom_py.emulator.conversations import Conversations
+from loom_py.emulator.fault_plan import PlanRun
 from loom_py.emulator.faults import Faults
+from loom_py.emulator.filters import ContentFilters
+from loom_py.emulator.quotas import Bucket, Meter, Ptu, Quota, new_meter
+from loom_py.emulator.tokens import TokenIssuer
+from loom_py.emulator.upstream import AzureUpstream
 from loom_py.emulator.wire_errors import bad_key, bad_token
 from loom_py.llm.provider import LLMProvider
 
-__all__ = ["Quota", "RecordedRequest", "RequestLog", "Resource"]
+__all__ = ["RecordedRequest", "RequestLog", "Resource"]
 
 MAX_BODY = 20 * 2**20
 """20 MiB, in bytes."""
+
+MAX_HEADER = 64 * 2**10
+"""64 KiB, in bytes."""
 
 _SECRETS = frozenset(
     {"api-key", "ocp-apim-subscription-key", "subscription-key", "cookie", "proxy-authorization"}
@@ -77,63 +86,53 @@ class RequestLog:
             self._entries.clear()
 
 
-class Quota:
-    """What the rate-limit headers say of a deployment: counted over 60 s, never enforced."""
-
-    REQUESTS = 2500
-    TOKENS = 250_000
-    WINDOW = 60.0
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._since = clock()
-        self._requests = 0
-        self._tokens = 0
-
-    def take(self, tokens: int) -> dict[str, str]:
-        """Count one request of about ``tokens`` tokens; the headers it gets."""
-        now = self._clock()
-        if now - self._since >= self.WINDOW:
-            self._since, self._requests, self._tokens = now, 0, 0
-        self._requests += 1
-        self._tokens += tokens
-        left = {
-            "requests": (self.REQUESTS, max(0, self.REQUESTS - self._requests)),
-            "tokens": (self.TOKENS, max(0, self.TOKENS - self._tokens)),
-        }
-        headers = {}
-        for name, (limit, remaining) in left.items():
-            headers[f"x-ratelimit-limit-{name}"] = str(limit)
-            headers[f"x-ratelimit-remaining-{name}"] = str(remaining)
-            headers[f"x-ratelimit-renewalperiod-{name}"] = "60"
-            headers[f"x-ratelimit-reset-{name}"] = "0"
-        return headers
-
-
 @dataclass(slots=True)
 class Resource:
     """The settings and the state of one emulated resource."""
 
-    engine: LLMProvider
+    engine: LLMProvider | AzureUpstream
     deployments: dict[str, str]
-    engines: dict[str, LLMProvider] = field(default_factory=dict)
+    engines: dict[str, LLMProvider | AzureUpstream] = field(default_factory=dict)
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     entra_tokens: tuple[str, ...] = field(default=(), repr=False)
     region: str = "eastus"
     quirks: bool = True
     chunk_delay: float = 0.0
     max_body: int = MAX_BODY
+    max_header: int = MAX_HEADER
     faults: Faults = field(default_factory=Faults)
     log: RequestLog = field(default_factory=lambda: RequestLog(10_000))
-    quotas: dict[str, Quota] = field(default_factory=dict)
+    quotas: dict[str, Quota | Ptu] = field(default_factory=dict)
+    clock: Clock = field(default_factory=RealClock)
+    plan: PlanRun | None = None
+    filters: ContentFilters = field(default_factory=ContentFilters)
+    conversations: Conversations = field(default_factory=Conversations)
+    issuer: TokenIssuer = field(init=False, repr=False)
+    _meters: dict[str, Meter | Bucket] = field(default_factory=dict)
 
-    def engine_for(self, deployment: str) -> LLMProvider:
-        """The model behind ``deployment``."""
+    def __post_init__(self) -> None:
+        self.issuer = TokenIssuer(self.clock)
+
+    def engine_for(self, deployment: str) -> LLMProvider | AzureUpstream:
+        """What answers for ``deployment``."""
         return self.engines.get(deployment, self.engine)
 
-    def quota_for(self, deployment: str) -> Quota:
-        """The quota of ``deployment``."""
-        return self.quotas.setdefault(deployment, Quota())
+    def meter_for(self, deployment: str) -> Meter | Bucket:
+        """What counts the requests of ``deployment``."""
+        meter = self._meters.get(deployment)
+        if meter is None:
+            fresh = new_meter(self.quotas.get(deployment), self.clock)
+            meter = self._meters.setdefault(deployment, fresh)
+        return meter
+
+    def reset(self) -> None:
+        """Forget requests, scripted faults, conversations and what was counted; begin the plan again."""
+        self.log.clear()
+        self.faults.clear()
+        self.conversations.clear()
+        self._meters.clear()
+        if self.plan is not None:
+            self.plan.restart()
 
     def authenticate(self, headers: Mapping[str, str], *, keys_as_bearer: bool = False) -> None:
         """Raises `WireError` (401) unless ``headers`` hold a key or a token of this resource.
@@ -147,5 +146,6 @@ class Resource:
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
         accepted = self.entra_tokens + (self.api_keys if keys_as_bearer else ())
-        if scheme.lower() != "bearer" or token.strip() not in accepted:
+        token = token.strip()
+        if scheme.lower() != "bearer" or not (token in accepted or self.issuer.accepts(token)):
             raise bad_token()

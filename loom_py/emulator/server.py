@@ -1,42 +1,42 @@
-"""`AzureEmulator`: the emulator's public face, and its server thread."""
+"""`AzureEmulator`: the emulator's public face."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias, TypedDict
 
+from loom_py.emulator.clock import Clock, RealClock
 from loom_py.emulator.echo import EchoProvider
+from loom_py.emulator.fault_plan import FaultPlan, PlanRun
 from loom_py.emulator.faults import Answer, Cut, Delay, Fault
-from loom_py.emulator.resource import MAX_BODY, RecordedRequest, RequestLog, Resource
-from loom_py.errors import MissingDependencyError
+from loom_py.emulator.filters import ContentFilters
+from loom_py.emulator.quotas import Ptu, Quota
+from loom_py.emulator.resource import MAX_BODY, MAX_HEADER, RecordedRequest, RequestLog, Resource
+from loom_py.emulator.server_thread import Limits, ServerThread
+from loom_py.emulator.tokens import DEFAULT_SCOPE
+from loom_py.emulator.upstream import AzureUpstream
 from loom_py.llm.provider import LLMProvider
 
-try:
-    import starlette  # noqa: F401  what the application needs
-    import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-except ModuleNotFoundError as error:
-    raise MissingDependencyError(
-        f"the emulator needs the package {error.name!r}, which is not installed",
-        hint="pip install 'loom-py[emulator]'",
-    ) from error
+# after server_thread, which says what to install where something is missing
+from loom_py.emulator.app import EmulatorApp  # isort: skip
 
-from loom_py.emulator.app import EmulatorApp
-
-__all__ = ["AzureEmulator"]
+__all__ = ["AzureEmulator", "Engine"]
 
 DEFAULT_DEPLOYMENTS = {"gpt-4o-deployment": "gpt-4o-2024-11-20"}
-KEEP_ALIVE = 75
-"""Seconds an idle connection stays open: longer than any client's pool keeps it."""
 
-_quiet = logging.getLogger("loom_py.emulator.http")
-_quiet.disabled = True  # a stream that is cut on purpose is no error to report
+Engine: TypeAlias = LLMProvider | AzureUpstream
+"""What answers: any model, or a real endpoint."""
+
+
+class ClientSettings(TypedDict):
+    """What a client needs to reach a deployment of the emulator."""
+
+    endpoint: str
+    deployment_id: str
+    api_key: str
 
 
 class AzureEmulator:
@@ -48,7 +48,8 @@ class AzureEmulator:
             client = AzureOpenAI(azure_endpoint=azure.endpoint, api_key=azure.api_key, ...)
 
     Args:
-        engine: the model that answers; without one the user's words are echoed.
+        engine: the model that answers, or an `AzureUpstream` to pass requests on to; without one the
+            user's words are echoed.
         deployments: deployment name -> model name, or only the names.
         engines: deployment name -> its own engine.
         api_keys: accepted keys.
@@ -60,7 +61,13 @@ class AzureEmulator:
             a Content-Type, ``Retry-After-Ms: 0``.
         chunk_delay: seconds to wait after each chunk of a stream.
         max_body: the largest request body in bytes.
+        max_connections: how many connections may be open; one more is answered with 503.
+        max_header: the largest request head (request line and headers) in bytes.
         log_size: how many requests ``requests`` remembers.
+        quotas: deployment name -> its `Quota` or `Ptu`, enforced; without one nothing is refused.
+        filters: words that set the content filter off.
+        faults: a plan of what goes wrong, by rules and chance.
+        clock: what quotas, delays, token lifetimes and outages go by, such as a `VirtualClock`.
 
     ``app`` is the same resource as an ASGI application, for use without a socket. Raises
     `ValueError` for an engine without a deployment, and `OSError` if the port is taken.
@@ -68,10 +75,10 @@ class AzureEmulator:
 
     def __init__(
         self,
-        engine: LLMProvider | None = None,
+        engine: Engine | None = None,
         *,
         deployments: Mapping[str, str] | Sequence[str] | None = None,
-        engines: Mapping[str, LLMProvider] | None = None,
+        engines: Mapping[str, Engine] | None = None,
         api_keys: Iterable[str] = ("emulator-key",),
         entra_tokens: Iterable[str] = (),
         host: str = "127.0.0.1",
@@ -80,10 +87,18 @@ class AzureEmulator:
         quirks: bool = True,
         chunk_delay: float = 0.0,
         max_body: int = MAX_BODY,
+        max_connections: int = 1000,
+        max_header: int = MAX_HEADER,
         log_size: int = 10_000,
+        quotas: Mapping[str, Quota | Ptu] | None = None,
+        filters: ContentFilters | None = None,
+        faults: FaultPlan | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.host = host
         self._port = port
+        self._limits = Limits(max_connections, max_header)
+        clock = clock or RealClock()
         self._resource = Resource(
             engine=engine or EchoProvider(),
             deployments=_named(DEFAULT_DEPLOYMENTS if deployments is None else deployments),
@@ -94,14 +109,20 @@ class AzureEmulator:
             quirks=quirks,
             chunk_delay=chunk_delay,
             max_body=max_body,
+            max_header=max_header,
             log=RequestLog(log_size),
+            quotas=dict(quotas or {}),
+            filters=filters or ContentFilters(),
+            plan=None if faults is None else PlanRun(faults, clock, region),
+            clock=clock,
         )
-        unknown = sorted(set(self._resource.engines) - set(self._resource.deployments))
-        if unknown:
-            raise ValueError(f"engines names deployments that do not exist: {', '.join(unknown)}")
+        for name, named in (("engines", self._resource.engines), ("quotas", self._resource.quotas)):
+            unknown = sorted(set(named) - set(self._resource.deployments))
+            if unknown:
+                raise ValueError(f"{name} names deployments that do not exist: {', '.join(unknown)}")
         self.app = EmulatorApp(self._resource)
         self._lock = threading.Lock()
-        self._server: _ServerThread | None = None
+        self._server: ServerThread | None = None
 
     def __repr__(self) -> str:
         where = self.endpoint if self.running else "not running"
@@ -119,7 +140,7 @@ class AzureEmulator:
         with self._lock:
             if self._server is None:
                 self.app.resume()
-                self._server = _ServerThread(self.app, self.host, self._port)
+                self._server = ServerThread(self.app, self.host, self._port, self._limits)
         return self
 
     def stop(self) -> None:
@@ -176,7 +197,7 @@ class AzureEmulator:
         """Deployment names and the models they serve."""
         return dict(self._resource.deployments)
 
-    def client_kwargs(self, deployment: str | None = None) -> dict[str, str]:
+    def client_kwargs(self, deployment: str | None = None) -> ClientSettings:
         """``endpoint``, ``deployment_id`` and ``api_key`` for a client; the first deployment unless named."""
         return {
             "endpoint": self.endpoint,
@@ -187,12 +208,12 @@ class AzureEmulator:
     # ── what a test needs ────────────────────────────────────────────────────────────────
 
     @property
-    def engine(self) -> LLMProvider:
+    def engine(self) -> Engine:
         """The model that answers; may be set at any time."""
         return self._resource.engine
 
     @engine.setter
-    def engine(self, engine: LLMProvider) -> None:
+    def engine(self, engine: Engine) -> None:
         self._resource.engine = engine
 
     @property
@@ -244,10 +265,38 @@ class AzureEmulator:
         """Let the next ``times`` chat requests wait ``seconds`` first; whatever else is scripted follows."""
         self._resource.faults.delays.add(Delay(seconds, deployment), times)
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        server = self._server
+        return 0 if server is None else server.connections
+
+    @property
+    def clock(self) -> Clock:
+        """What the emulator's time goes by."""
+        return self._resource.clock
+
+    @property
+    def faults(self) -> FaultPlan | None:
+        """The fault plan; setting one begins it."""
+        return None if self._resource.plan is None else self._resource.plan.plan
+
+    @faults.setter
+    def faults(self, plan: FaultPlan | None) -> None:
+        resource = self._resource
+        resource.plan = None if plan is None else PlanRun(plan, resource.clock, resource.region)
+
+    def issue_token(self, lifetime: float = 3600, scope: str = DEFAULT_SCOPE) -> str:
+        """An Entra token, as a JWT this emulator alone accepts, good for ``lifetime`` seconds.
+
+        One for a ``scope`` other than ``https://cognitiveservices.azure.com/.default`` or
+        ``https://ai.azure.com/.default`` is issued, and refused with 401.
+        """
+        return self._resource.issuer.issue(lifetime, scope)
+
     def reset(self) -> None:
-        """Forget recorded requests and scripted faults."""
-        self._resource.log.clear()
-        self._resource.faults.clear()
+        """Forget recorded requests, scripted faults, used quota, and begin the fault plan again."""
+        self._resource.reset()
 
 
 def _named(deployments: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
@@ -265,115 +314,3 @@ def _several(name: str, values: Iterable[str]) -> tuple[str, ...]:
     if isinstance(values, str):
         raise TypeError(f"{name} must be a sequence of strings, not one string")
     return tuple(values)
-
-
-# ── the thread ───────────────────────────────────────────────────────────────────────────
-
-
-class _Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with its complaints about cut streams kept out of everybody's logs."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.logger = _quiet
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, told to stop by an event rather than by polling."""
-
-    def __init__(self, config: uvicorn.Config, app: EmulatorApp, ready: threading.Event) -> None:
-        super().__init__(config)
-        self._app = app
-        self._ready = ready
-        self.stopping = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        self._ready.set()
-        await self.stopping.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        self._app.abort()
-        deadline = asyncio.get_running_loop().time() + 2.0
-        while self._busy() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.002)  # uvicorn has no event for this
-        for connection in list(self.server_state.connections):
-            transport = getattr(connection, "transport", None)
-            if transport is not None:
-                transport.abort()
-        await asyncio.sleep(0)
-
-    def _busy(self) -> bool:
-        return bool(self.server_state.tasks or self.server_state.connections)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A listening TCP socket.
-
-    The protocol is named, for asyncio switches off the delay of small writes only where it is; a
-    keep-alive connection would wait 40 ms for each answer otherwise.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(1024)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-class _ServerThread:
-    """A thread with its own event loop that serves ``app``; it serves when the constructor returns."""
-
-    def __init__(self, app: EmulatorApp, host: str, port: int) -> None:
-        self._socket = _listening(host, port)
-        self.port: int = self._socket.getsockname()[1]
-        self._app = app
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: _Server | None = None
-        self._thread = threading.Thread(target=self._run, name=f"azure-emulator-{self.port}", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        if self._failure is not None:
-            self.stop()
-            raise self._failure
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001  raised again in the thread that waits for us
-            self._failure = error
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        config = uvicorn.Config(
-            self._app,
-            http=_Protocol,
-            loop="asyncio",
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-        )
-        self._loop = asyncio.get_running_loop()
-        self._server = _Server(config, self._app, self._ready)
-        await self._server.serve(sockets=[self._socket])
-
-    def stop(self) -> None:
-        if self._loop is not None and self._server is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-                self._loop.call_soon_threadsafe(self._server.stopping.set)
-        self._thread.join()
-        self._socket.close()

@@ -11,11 +11,13 @@ from typing import Any
 
 __all__ = [
     "WireError",
+    "bad_http",
     "bad_key",
     "bad_token",
     "content_filtered",
     "context_length",
     "deployment_not_found",
+    "filter_down",
     "gateway_error",
     "invalid_request",
     "method_not_allowed",
@@ -25,6 +27,7 @@ __all__ = [
     "stopping",
     "timed_out",
     "too_large",
+    "too_many_connections",
     "verdicts",
 ]
 
@@ -131,6 +134,17 @@ def timed_out() -> WireError:
     return gateway_error(408, "Timeout", "The operation was timeout.")
 
 
+def bad_http() -> WireError:
+    """400 for what is no HTTP request, or has headers that are too large."""
+    return gateway_error(400, "400", "Bad Request: the request is malformed or its headers are too large.")
+
+
+def too_many_connections(limit: int) -> WireError:
+    """503 for a connection beyond the ``limit``."""
+    message = f"The server is busy: at most {limit} connections are accepted at a time."
+    return gateway_error(503, "ServiceUnavailable", message, {"retry-after": "1"})
+
+
 def stopping() -> WireError:
     """503 for a request in flight when the emulator stops."""
     return gateway_error(503, "ServiceUnavailable", "The server is shutting down.")
@@ -178,6 +192,11 @@ def content_filtered(categories: Mapping[str, Any] | None = None) -> WireError:
         },
     }
     return WireError(400, {"error": error}, from_model=True)
+
+
+def filter_down() -> WireError:
+    """The content filter itself has failed, and lets everything through."""
+    return gateway_error(500, "content_filter_error", "The contents are not filtered")
 
 
 def verdicts(categories: Mapping[str, Any] | None = None) -> dict[str, Any]:
