@@ -99,6 +99,7 @@ def ask(agent: Agent, question: str) -> Response:
     console.print(f"\n[bold cyan]?[/] [bold]{escape(question)}[/]")
     started = time.perf_counter()
     answering = False
+    response: Response | None = None
     status = console.status("thinking …")
     status.start()
     try:

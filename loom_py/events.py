@@ -53,7 +53,7 @@ class TextDelta(StreamEvent):
     """A piece of the answer's text."""
 
     type: ClassVar[str] = "text_delta"
-    delta: str = field()
+    delta: str = field()  # pyright: ignore[reportIncompatibleMethodOverride] - a constant here
 
     def to_dict(self) -> JSONObject:
         return {"type": self.type, "delta": self.delta}
@@ -129,7 +129,7 @@ class FinalResponse(StreamEvent):
     """The last event of every stream that ends well."""
 
     type: ClassVar[str] = "final_response"
-    response: Response = field()
+    response: Response = field()  # pyright: ignore[reportIncompatibleMethodOverride] - a constant here
 
     def to_dict(self) -> JSONObject:
         return {"type": self.type, "response": self.response.to_dict()}

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Generic, Literal, Self, TypeAlias
+from typing import Any, Generic, Literal, Self, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
@@ -327,4 +327,5 @@ class Response(JSONForm, Generic[OutputT]):
             metadata=data["metadata"],
             tool_results=tuple(ToolResult.from_dict(result) for result in data["tool_results"]),
             provider_data=data.get("provider_data", {}),
+            output=cast("OutputT", None),
         )

@@ -161,6 +161,7 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """The name of the source in messages and logs; holds no secret."""
+        ...
 
     def execute_query(
         self,
@@ -171,27 +172,35 @@ class Backend(Protocol):
         offset: int = 0,
     ) -> QueryResult:
         """Run ``query``; at most ``limit`` rows, ``offset`` rows skipped."""
+        ...
 
     def get_schema(self, resource: str) -> Schema:
         """The fields of one resource."""
+        ...
 
     def list_resources(self, filters: Mapping[str, Any] | None = None) -> Sequence[Resource]:
         """What can be queried."""
+        ...
 
     def get_metadata(self, resource: str) -> Mapping[str, Any]:
         """JSON-compatible facts about one resource."""
+        ...
 
     def ping(self) -> None:
         """Raise `BackendConnectionError` unless the source answers."""
+        ...
 
     def capabilities(self) -> Capabilities:
         """What this backend can do. Needs no connection."""
+        ...
 
     def execute_custom_operation(self, operation: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """Run one of the operations that `capabilities` lists."""
+        ...
 
     def close(self) -> None:
         """Let go of every connection. May be called again."""
+        ...
 
     async def aexecute_query(
         self,
@@ -202,26 +211,34 @@ class Backend(Protocol):
         offset: int = 0,
     ) -> QueryResult:
         """`execute_query`, without blocking the event loop."""
+        ...
 
     async def aget_schema(self, resource: str) -> Schema:
         """`get_schema`, without blocking the event loop."""
+        ...
 
     async def alist_resources(self, filters: Mapping[str, Any] | None = None) -> Sequence[Resource]:
         """`list_resources`, without blocking the event loop."""
+        ...
 
     async def aget_metadata(self, resource: str) -> Mapping[str, Any]:
         """`get_metadata`, without blocking the event loop."""
+        ...
 
     async def aping(self) -> None:
         """`ping`, without blocking the event loop."""
+        ...
 
     async def aexecute_custom_operation(
         self, operation: str, parameters: Mapping[str, Any] | None = None
     ) -> Any:
         """`execute_custom_operation`, without blocking the event loop."""
+        ...
 
     async def aclose(self) -> None:
         """`close`, without blocking the event loop."""
+        ...
 
     def tools(self) -> Sequence[Tool[..., Any]]:
         """The tools an agent with this backend gets by itself."""
+        ...

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import metadata
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from loom_py.errors import ConfigError, LoomError, ProviderLoadError, ProviderNotFoundError
 from loom_py.llm.provider import BaseProvider, LLMProvider
@@ -241,7 +241,7 @@ def _load(name: str) -> tuple[ProviderFactory, ProviderInfo]:
     if not callable(factory):
         message = f"provider {offer.info.name!r} ({offer.info.origin}) names no factory but {factory!r}"
         raise ProviderLoadError(message)
-    return factory, offer.info
+    return cast("ProviderFactory", factory), offer.info
 
 
 def _tried(info: ProviderInfo) -> ProviderInfo:
@@ -290,10 +290,10 @@ def _described(exc: BaseException) -> str:
 
 def _reason(exc: Exception) -> str:
     """What was wrong with the settings; never their values, which may be secret."""
-    problems = getattr(exc, "errors", None)
+    problems: Any = getattr(exc, "errors", None)
     if not callable(problems):
         return str(exc) or type(exc).__name__
-    found = problems(include_url=False, include_input=False, include_context=False)
+    found: Any = problems(include_url=False, include_input=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
 
 

@@ -22,6 +22,8 @@ from loom_py.errors import QueryRefusedError
 
 __all__ = ["Guard", "Statement"]
 
+Node: TypeAlias = exp.Expression  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
+
 Kind: TypeAlias = Literal["rows", "explain", "show", "write"]
 
 _BLANK = re.compile(r"(?:[\s\ufeff]+|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)+")
@@ -50,7 +52,7 @@ WRITE_HINT = (
 )
 
 
-def _classes(*names: str) -> tuple[type[exp.Expression], ...]:
+def _classes(*names: str) -> tuple[type[Node], ...]:
     """The parser's classes of these names, where its version has them."""
     return tuple(getattr(exp, name) for name in names if hasattr(exp, name))
 
@@ -188,7 +190,7 @@ class Guard:
                 return text[: token.start].rstrip(), tokens[:index]
         return text, tokens
 
-    def _tree(self, text: str, tokens: list[Token]) -> exp.Expression:
+    def _tree(self, text: str, tokens: list[Token]) -> Node:
         try:
             dialect = sqlglot.Dialect.get_or_raise(self.dialect or None)
             trees = [tree for tree in dialect.parser().parse(tokens, text) if tree is not None]
@@ -207,7 +209,7 @@ class Guard:
         if len(trees) != 1:
             self._refuse("more than one statement" if trees else "the query is empty")
         root: Any = trees[0]
-        assert isinstance(root, exp.Expression)
+        assert isinstance(root, Node)
         return root
 
     # ── the rules ──
@@ -232,7 +234,7 @@ class Guard:
             ):
                 self._refuse("names in Unicode escapes (U&) are not allowed", token)
 
-    def _walk(self, tree: exp.Expression, tokens: list[Token]) -> bool:
+    def _walk(self, tree: Node, tokens: list[Token]) -> bool:
         """Whether the tree holds a change. Raises for what is not allowed."""
         changes = False
         for node in tree.walk():
@@ -245,7 +247,7 @@ class Guard:
                 changes = True
         return changes
 
-    def _check_tables(self, tree: exp.Expression, tokens: list[Token]) -> tuple[str, ...]:
+    def _check_tables(self, tree: Node, tokens: list[Token]) -> tuple[str, ...]:
         found: dict[str, None] = {}
         for table in tree.find_all(exp.Table):
             name = table.name
@@ -267,7 +269,7 @@ class Guard:
         if table.db:
             return False
         wanted = self._name(table.this)
-        child: exp.Expression = table
+        child: Node = table
         node: Any = table.parent
         while node is not None:
             if isinstance(node, exp.With):
@@ -281,7 +283,7 @@ class Guard:
             child, node = node, node.parent
         return False
 
-    def _names_before(self, clause: exp.With, stop: exp.Expression | None) -> set[str]:
+    def _names_before(self, clause: exp.With, stop: Node | None) -> set[str]:
         names = set()
         for item in clause.expressions:
             if item is stop:

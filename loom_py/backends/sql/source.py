@@ -125,7 +125,8 @@ def _sqlite_text(text: str) -> sa.URL:
         )
     database = rest[1:]
     path, mark, tail = database.rpartition("?")
-    pairs = dict(pair.partition("=")[::2] for pair in tail.split("&")) if mark else {}
+    parts = [pair.partition("=") for pair in tail.split("&")] if mark else []
+    pairs = {key: value for key, _, value in parts}
     if pairs and all(key in _SQLITE_OPTIONS and value for key, value in pairs.items()):
         return sa.URL.create("sqlite", database=path or None, query=pairs)
     return sa.URL.create("sqlite", database=database or None)

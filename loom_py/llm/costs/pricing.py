@@ -72,7 +72,7 @@ class Pricing:
             raise ValueError(f"deployment_type must be one of {kinds}, not {deployment_type!r}")
         self._deployment = deployment
         self._model_name = model_name
-        self._type = deployment_type
+        self._type: DeploymentType = deployment_type
         self._overrides = {
             _spelled(name): as_override(name, setting) for name, setting in (prices or {}).items()
         }

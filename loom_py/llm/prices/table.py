@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 from loom_py.llm.models import family_of, resolve_model
 from loom_py.llm.prices.model_price import ModelPrice
@@ -107,7 +107,8 @@ class PriceTable:
 
     def overlaid(self, prices: Mapping[str, ModelPrice] | Iterable[PriceRow]) -> Self:
         """A table in which ``prices`` come first, and these where those say nothing."""
-        rows = _for_all(prices, "", "") if isinstance(prices, Mapping) else prices
+        by_name = cast("Mapping[str, ModelPrice]", prices)
+        rows = _for_all(by_name, "", "") if isinstance(prices, Mapping) else prices
         table = type(self)(source=self.source, date=self.date)
         table._layers = (_by_name(rows), *self._layers)
         table._fees = self._fees
