@@ -46,7 +46,7 @@ def check(data: bytes) -> None:
 
 
 def main() -> None:
-    import atheris  # type: ignore[import-not-found, unused-ignore]
+    import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     atheris.instrument_all()
     atheris.Setup(sys.argv, check)
