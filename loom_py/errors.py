@@ -372,6 +372,19 @@ def is_filtered(verdict: Any) -> bool:
     return isinstance(verdict, Mapping) and verdict.get("filtered") is True
 
 
+def _severity(verdict: Any) -> str:
+    found = verdict.get("severity") if isinstance(verdict, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def _blocklist_ids(verdict: Any) -> Iterable[str]:
+    """The ids in either shape of the verdict: an object with details, or the list of them itself."""
+    details = verdict.get("details") if isinstance(verdict, Mapping) else verdict
+    for entry in details if isinstance(details, (list, tuple)) else ():
+        if is_filtered(entry) and isinstance(entry.get("id"), str):
+            yield entry["id"]
+
+
 class ContentFilterError(ProviderError):
     """The content filter blocked the prompt or the answer.
 
@@ -379,6 +392,9 @@ class ContentFilterError(ProviderError):
         side: ``"prompt"`` or ``"completion"``.
         categories: the filter's verdicts as sent: ``{"hate": {"filtered": True, "severity": "high"}}``.
         filtered: names of the categories that blocked, possibly empty (the server may not say).
+        severities: how severe each category was found, where the server said: ``{"hate": "high"}``.
+        blocklists: ids of the custom blocklists that matched.
+        offsets: where in the text the verdict holds, as sent by the asynchronous filter.
         partial_text: what the model had said before it was stopped.
     """
 
@@ -394,12 +410,23 @@ class ContentFilterError(ProviderError):
         side: str = "prompt",
         categories: Mapping[str, Any] | None = None,
         partial_text: str = "",
+        offsets: Mapping[str, Any] | None = None,
         **facts: Any,
     ) -> None:
         super().__init__(message, **facts)
         self.side = side
         self.categories = dict(categories or {})
         self.partial_text = partial_text
+        self.offsets = dict(offsets or {})
+
+    @property
+    def severities(self) -> dict[str, str]:
+        found = {name: _severity(verdict) for name, verdict in self.categories.items()}
+        return {name: severity for name, severity in found.items() if severity}
+
+    @property
+    def blocklists(self) -> tuple[str, ...]:
+        return tuple(_blocklist_ids(self.categories.get("custom_blocklists")))
 
     @property
     def filtered(self) -> tuple[str, ...]:

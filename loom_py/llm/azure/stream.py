@@ -60,6 +60,7 @@ class StreamAssembler:
         self._finish_reason = ""
         self._verdicts: dict[str, Any] = {}
         self._prompt_verdicts: Any = None
+        self._offsets: Any = None
         self._service_tier = ""
 
     @property
@@ -118,6 +119,8 @@ class StreamAssembler:
         for category, verdict in verdicts.items():
             if not is_filtered(self._verdicts.get(category)):
                 self._verdicts[category] = verdict
+                if is_filtered(verdict):
+                    self._offsets = choice.get("content_filter_offsets") or self._offsets
         self._finish_reason = self._finish_reason or string_or_empty(choice.get("finish_reason"))
 
     def _fragment(self, fragment: Mapping[str, Any]) -> Iterator[StreamEvent]:
@@ -160,7 +163,11 @@ class StreamAssembler:
             model=self._model,
             metadata=self._metadata(),
         )
-        response = finish(response, self._verdicts)
+        try:
+            response = finish(response, self._verdicts)
+        except ContentFilterError as error:
+            error.offsets = self._filtered_offsets()
+            raise
         blocked = [name for name, verdict in self._verdicts.items() if is_filtered(verdict)]
         if blocked:  # the asynchronous filter speaks after the text, even after "stop"
             raise ContentFilterError(
@@ -168,9 +175,14 @@ class StreamAssembler:
                 side="completion",
                 categories=self._verdicts,
                 partial_text=response.message,
+                offsets=self._filtered_offsets(),
                 tokens_used=self._usage,
             )
         return response
+
+    def _filtered_offsets(self) -> dict[str, Any]:
+        """Where in the text the verdict that blocked holds, where the filter said."""
+        return dict(self._offsets) if isinstance(self._offsets, Mapping) else {}
 
     def interrupted(self, why: str, **facts: Any) -> StreamInterruptedError:
         """The error for a stream that broke off, with all that had come."""

@@ -412,3 +412,29 @@ json_values = st.recursive(
 def test_garbage_is_a_response_or_an_error_of_ours(chunks: list[Any], tail: bytes) -> None:
     for body in (sse(*chunks), sse(*chunks) + tail, tail):
         assert outcome(body)
+
+
+CORPUS = Path(__file__).parents[4] / "shared" / "azure_corpus" / "exchanges"
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the recorded exchanges are not on this machine")
+@pytest.mark.parametrize(
+    ("number", "filtered", "blocklists", "start"),
+    [
+        ("211", ("custom_blocklists",), ("TestBlocklistNoBanana",), 105),
+        ("250", ("protected_material_text",), (), 65),
+    ],
+)
+def test_the_asynchronous_filter_says_what_it_blocked_and_where(
+    number: str, filtered: tuple[str, ...], blocklists: tuple[str, ...], start: int
+) -> None:
+    body = json.loads(next(CORPUS.glob(f"{number}_*.json")).read_text())["response"]["sse"].encode()
+    decoder = StreamDecoder()
+    shown = "".join(event.delta for event in decoder.feed(body))
+    with pytest.raises(ContentFilterError) as caught:
+        decoder.finish()
+    error = caught.value
+    assert (error.side, error.filtered, error.blocklists) == ("completion", filtered, blocklists)
+    assert error.offsets["start_offset"] == start
+    assert error.partial_text == shown
+    assert error.severities["hate"] == "safe"
