@@ -12,13 +12,15 @@ help:
 	@echo "make test    format, lint, types, floors, docs and every test"
 	@echo "make format  let ruff rewrite the sources"
 	@echo "make bench   measure import time and the overhead of a call"
-	@echo "make docs    build the documentation into site/"
+	@echo "make docs    build the documentation into site/ (make docs-serve shows it)"
+	@echo "make clean   remove the virtual environment and everything that was built"
 
 $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python $(SOURCES)
-	@$(BIN)/python scripts/install.py demo
+	@test -e $(VENV)/.dev -a -z "$$(find $(SOURCES) -newer $(VENV)/.dev 2>/dev/null)" \
+		|| $(BIN)/python scripts/install.py demo
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python $(SOURCES)

@@ -236,7 +236,9 @@ class Problem:
     error: LoomError | None = None
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.message}" + (f" → {self.remedy}" if self.remedy else "")
+        is_told = self.message.startswith((f"{self.field}: ", f"{self.field} "))
+        where = "" if is_told else f"{self.field}: "
+        return f"{where}{self.message}" + (f" → {self.remedy}" if self.remedy else "")
 
 
 class BuilderError(ConfigError):

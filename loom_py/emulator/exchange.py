@@ -59,8 +59,8 @@ class Reply:
         size = max(1, int(self.bytes_per_second / _PIECES_PER_SECOND))
         for start in range(0, len(piece), size):
             part = piece[start : start + size]
-            await self._write(part)
             await self._clock.sleep(len(part) / self.bytes_per_second)
+            await self._write(part)
 
     async def _write(self, piece: bytes) -> None:
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})

@@ -67,6 +67,7 @@ class SQLBackend(BaseBackend):
         from loom_py.backends.sql.source import open_source
 
         _check_settings(max_rows, timeout, include_tables, exclude_tables)
+        self._included = tuple(include_tables or ())
         self.read_only = read_only
         self.max_rows = max_rows
         self.timeout = float(timeout)
@@ -123,7 +124,10 @@ class SQLBackend(BaseBackend):
         return self._catalog.metadata(resource)
 
     def ping(self) -> None:
-        """Raise `BackendConnectionError` unless the database can be opened and read."""
+        """Raise `BackendConnectionError` unless the database can be opened and read.
+
+        Raises `BackendError` where ``include_tables`` names a table that is not there.
+        """
         from loom_py.backends.sql.errors import connection_error
 
         try:
@@ -132,6 +136,15 @@ class SQLBackend(BaseBackend):
             if exc.code == "backend_unavailable":
                 raise
             raise connection_error(exc, self._label, self._connections.source.secrets) from exc
+        if self._included:
+            there = {resource.name.lower().rpartition(".")[2] for resource in self.list_resources()}
+            missing = [name for name in self._included if name.lower().rpartition(".")[2] not in there]
+            if missing:
+                raise BackendError(
+                    f"include_tables names what is not in the database: {', '.join(missing)}",
+                    code="resource_not_found",
+                    hint="Check the spelling; a view or table of another schema is named schema.table.",
+                )
 
     def capabilities(self) -> Capabilities:
         """What this backend can do. Needs no connection."""

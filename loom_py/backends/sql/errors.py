@@ -29,7 +29,7 @@ _SYNTAX_HINT = "Check the query against the schema and this dialect's syntax."
 def database_message(exc: BaseException, secrets: Sequence[str] = ()) -> str:
     """What the database said, without the toolkit's additions and without ``secrets``."""
     origin = getattr(exc, "orig", None) or exc
-    text = str(origin).strip() or type(origin).__name__
+    text = exc.message if isinstance(exc, BackendError) else str(origin).strip() or type(origin).__name__
     text = re.sub(r"\s*\(Background on this error at:.*?\)", "", text, flags=re.DOTALL)
     for secret in secrets:
         text = text.replace(secret, "***")
@@ -38,11 +38,11 @@ def database_message(exc: BaseException, secrets: Sequence[str] = ()) -> str:
 
 def connection_error(exc: BaseException, source: str, secrets: Sequence[str]) -> BackendConnectionError:
     """The database cannot be reached, or hung up."""
-    return BackendConnectionError(
-        f"cannot connect to {source}: {database_message(exc, secrets)}",
-        retryable=True,
-        hint="Check the address, the credentials and that the database is running.",
-    )
+    text = database_message(exc, secrets)
+    hint = "Check the address, the credentials and that the database is running."
+    if "not a database" in text:
+        hint = "The file is something else, or is encrypted: check the path."
+    return BackendConnectionError(f"cannot connect to {source}: {text}", retryable=True, hint=hint)
 
 
 def timeout_error(timeout: float) -> QueryError:

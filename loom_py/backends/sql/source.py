@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,10 @@ def open_source(
     return Source(engine, owned=True, label=label, path=path, secrets=secrets)
 
 
+_SQLITE_FILE = re.compile(r"[^:;=?@]+\.(db3?|sqlite3?)", re.IGNORECASE)
+"""What is a path to an SQLite file beyond doubt: it ends like one, and has nothing of a connection string."""
+
+
 def _parse(url: str | os.PathLike[str] | sa.URL) -> sa.URL:
     if isinstance(url, sa.URL):
         return _with_driver(url)
@@ -109,6 +114,8 @@ def _parse(url: str | os.PathLike[str] | sa.URL) -> sa.URL:
         raise ConfigError("the database URL is empty", field="url", hint=_FORMS)
     if text.startswith(("sqlite://", "sqlite+pysqlite://")):
         return _sqlite_text(text)
+    if _SQLITE_FILE.fullmatch(text):
+        return sa.URL.create("sqlite", database=text)
     try:
         return _with_driver(sa.make_url(text))
     except (sa_exc.ArgumentError, ValueError):
