@@ -8,6 +8,7 @@ OpenAI, and the database holds real flights from New York. With ``AZURE_OPENAI_E
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from flight_tools import QUESTIONS, flight_tools
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
@@ -28,6 +30,7 @@ from loom_py.llm.scripted import ScriptedRequest, call
 
 DATABASE = Path(__file__).parent / "data" / "flights.db"
 DEPLOYMENT = "gpt-4o-deployment"
+VARIABLES = ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_API_KEY")
 console = Console(highlight=False)
 
 SCRIPT: dict[str, tuple[ToolCall, ...]] = {
@@ -52,7 +55,8 @@ def main() -> None:
         with agent:
             names = ", ".join(tool.name for tool in agent.tools)
             console.print(f"[dim]Database  {DATABASE.name}: flights from New York, February 2013[/]")
-            console.print(f"[dim]Tools     {names}[/]")
+            console.print("[dim]Tools     the agent's own, and three that the database brings:[/]")
+            console.print(Padding(f"[dim]{names}[/]", (0, 0, 0, 10)))
             responses = [ask(agent, question) for question in QUESTIONS]
     summarise(responses)
 
@@ -60,12 +64,15 @@ def main() -> None:
 @contextmanager
 def azure() -> Iterator[tuple[str, str, str]]:
     """Endpoint, deployment and key: of real Azure where the environment names it, else the emulator's."""
-    endpoint, deployment = os.environ.get("AZURE_OPENAI_ENDPOINT"), os.environ.get("AZURE_OPENAI_DEPLOYMENT")
-    key = os.environ.get("AZURE_OPENAI_API_KEY")
-    if endpoint and deployment and key:
+    values = {name: os.environ.get(name, "") for name in VARIABLES}
+    if all(values.values()):
+        endpoint, deployment, key = values.values()
         console.print(f"[dim]Model     {deployment} at {endpoint}[/]")
         yield endpoint, deployment, key
         return
+    if any(values.values()):
+        missing = ", ".join(name for name, value in values.items() if not value)
+        console.print(f"[yellow]Not real Azure, for {missing} is not set.[/]")
     with AzureEmulator(engine(), deployments={DEPLOYMENT: "gpt-4o-2024-11-20"}) as emulator:
         console.print(f"[dim]Wire      Azure OpenAI emulated at {emulator.endpoint}[/]")
         yield emulator.endpoint, DEPLOYMENT, emulator.api_key
@@ -110,7 +117,7 @@ def ask(agent: Agent, question: str) -> Response:
                 console.print(f"  [magenta]→[/] {event.call.name}({escape(arguments)})")
             elif isinstance(event, ToolResultEvent):
                 colour = "red" if event.result.is_error else "green"
-                line = Text.from_markup(f"  [{colour}]←[/] [dim]{escape(event.result.content)}[/]")
+                line = Text.from_markup(f"  [{colour}]←[/] [dim]{escape(event.result.text)}[/]")
                 console.print(line, no_wrap=True, overflow="ellipsis")
             elif event.delta:
                 if not answering:
@@ -149,4 +156,8 @@ def summarise(responses: list[Response]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LoomError as failure:
+        console.print(f"\n[red]{escape(str(failure))}[/]")
+        sys.exit(1)

@@ -7,9 +7,8 @@ from typing import Any
 
 from offline import azure
 
-from loom_py import AgentBuilder, BaseBackend, QueryResult
+from loom_py import AgentBuilder, BaseBackend, QueryResult, call
 from loom_py.backends import Resource
-from loom_py.llm.scripted import call
 
 
 class Notes(BaseBackend):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from offline import azure
 
-from loom_py import AgentBuilder, SQLBackend
-from loom_py.llm.scripted import call
+from loom_py import AgentBuilder, SQLBackend, call
 
 DATABASE = Path(__file__).parent / "data" / "flights.db"
 QUERY = """

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from offline import azure
 
-from loom_py import AgentBuilder, FinalResponse, TextDelta, ToolCallCompleted, ToolResultEvent, tool
-from loom_py.llm.scripted import call
+from loom_py import AgentBuilder, FinalResponse, TextDelta, ToolCallCompleted, ToolResultEvent, call, tool
 
 
 @tool

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from loom_py import Agent, AgentBuilder, AzureEmulator, ScriptedProvider, tool
-from loom_py.errors import ServiceUnavailableError
-from loom_py.llm.scripted import call
+from loom_py import Agent, AgentBuilder, AzureEmulator, ScriptedProvider, call, tool
+from loom_py.emulator import Quota
+from loom_py.errors import RateLimitError, ServiceUnavailableError
 
 
 @tool
@@ -42,3 +42,11 @@ def test_an_outage_reaches_the_caller(agent: Agent, azure_emulator: AzureEmulato
     with pytest.raises(ServiceUnavailableError) as caught:
         agent.chat("How many desk lamps?")
     assert caught.value.retryable
+
+
+@pytest.mark.azure_emulator(quotas={"gpt-4o-deployment": Quota(requests_per_minute=6)})
+def test_a_limit_says_how_long_to_wait(agent: Agent) -> None:
+    agent.chat("One in ten seconds is fine.")
+    with pytest.raises(RateLimitError) as caught:
+        agent.chat("Two are not.")
+    assert caught.value.retry_after == 10

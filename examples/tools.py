@@ -10,8 +10,7 @@ import asyncio
 
 from offline import azure
 
-from loom_py import AgentBuilder, ToolError, tool
-from loom_py.llm.scripted import call
+from loom_py import AgentBuilder, ToolError, call, tool
 
 FORECASTS = {"Oslo": "rain, 4 °C", "Rome": "sun, 19 °C"}
 

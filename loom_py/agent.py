@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from loom_py._concurrency import run_coroutine, run_in_thread
 from loom_py.description import Description, Setting
-from loom_py.errors import AgentClosedError, ToolError
+from loom_py.errors import AgentClosedError, ConfigError, ToolError
 from loom_py.events import StreamEvent, ToolResultEvent
 from loom_py.llm.costs import CostLedger, CostReport
 from loom_py.loop import AgentRun, AskModel, Limits, Step
@@ -256,15 +256,21 @@ class Agent:
         if options is not None and turn.run.has_run_tools and options.tool_choice not in _FREE_CHOICE:
             options = replace(options, tool_choice=None)  # or it would be forced to call for ever
         tools = self._offered() if step.with_tools else ()
+        if options is not None and self._is_withheld(options.tool_choice, tools):
+            options = replace(options, tool_choice=None)
         if step.output is not None:
             options = options or ChatOptions()
             if self._knows_schemas():
                 options = replace(options, response_format=step.output.response_format)
             else:
-                tools = (*tools, step.output.tool)
+                tools = (*(() if options.tool_choice == "none" else tools), step.output.tool)
                 forced = OUTPUT_TOOL if len(tools) == 1 else options.tool_choice
                 options = replace(options, tool_choice=forced)
         return step.messages, tools, options, turn.fields
+
+    def _is_withheld(self, choice: str | None, offered: Sequence[ToolSpec]) -> bool:
+        """Whether ``choice`` names a tool of this agent that the model is not offered now."""
+        return choice in {spec.name for spec in self._specs} - {spec.name for spec in offered}
 
     def _knows_schemas(self) -> bool:
         """Whether the model keeps to a JSON schema; if not, the answer comes as a tool's arguments."""
@@ -302,6 +308,8 @@ class Agent:
         output: Any,
     ) -> Turn:
         self._check_open()  # it may have been closed while the chat waited for its turn
+        if options is not None and not isinstance(options, ChatOptions):
+            raise TypeError(f"options must be ChatOptions(…), not {type(options).__name__}")
         user = Message.user(message)
         system = () if self.system_prompt is None else (Message.system(self.system_prompt),)
         bound: dict[str, Any] = {
@@ -312,6 +320,12 @@ class Agent:
         if session.id is not None:
             bound["session_id"] = session.id
         spec = self._output if output is None else output_spec(output)
+        if spec is not None and any(tool.name == OUTPUT_TOOL for tool in self.tools):
+            raise ConfigError(
+                f"a tool is named {OUTPUT_TOOL!r}, as is the one by which a model gives its output",
+                field="tools",
+                hint="Give yours another name: @tool(name=…).",
+            )
         run = AgentRun((*system, *session.messages, user), self.limits, spec)
         return Turn(session, run, user, options, bound)
 
@@ -348,11 +362,12 @@ class Agent:
             Setting("provider", self.provider.name, "agent"),
             Setting("tools", ", ".join(tool.name for tool in self.tools) or "none", "agent"),
             Setting("backends", ", ".join(backend.name for backend in self.backends) or "none", "agent"),
+            Setting("output", "text" if self._output is None else self._output.name, "agent"),
         ]
-        settings += [
-            Setting(f"limits.{field.name}", getattr(self.limits, field.name), "agent")
-            for field in fields(self.limits)
-        ]
+        for each in fields(self.limits):
+            value = getattr(self.limits, each.name)
+            source = "default" if value == each.default else "argument"
+            settings.append(Setting(f"limits.{each.name}", value, source))
         if (describe := getattr(self.provider, "describe", None)) is not None:
             settings += [replace(each, name=f"llm.{each.name}") for each in describe()]
         return Description(settings)

@@ -356,7 +356,7 @@ class AgentBuilder:
         prompt: object = self._system_prompt
         if prompt is not None and not isinstance(prompt, str):
             problems.append(Problem("system_prompt", f"the system prompt must be text, not {_kind(prompt)}"))
-        _try(problems, "limits", partial(check_timeout, self._tool_timeout, "tool_timeout"))
+        _try(problems, "tool_timeout", partial(check_timeout, self._tool_timeout, "tool_timeout"))
         return problems
 
 

@@ -20,7 +20,14 @@ from decimal import Decimal
 from itertools import count
 from typing import Any, Literal, TypeAlias, cast
 
-from loom_py.errors import ConfigError, LimitExceededError, LoomError, OutputValidationError, RefusalError
+from loom_py.errors import (
+    ConfigError,
+    ContentFilterError,
+    LimitExceededError,
+    LoomError,
+    OutputValidationError,
+    RefusalError,
+)
 from loom_py.messages import Message, Response, TokenUsage, ToolCall, ToolResult
 from loom_py.output import OutputSpec
 
@@ -103,7 +110,7 @@ class AgentRun:
         self._history = tuple(history)
         self._limits = limits or Limits()
         self._output = output
-        self._corrections: tuple[Message, ...] = ()
+        self._shown: list[Message] = []  # what the model has seen since, corrections included
         self.messages: list[Message] = []
         self.response: Response | None = None
         self._usage = TokenUsage()
@@ -133,7 +140,7 @@ class AgentRun:
         try:
             yield
         except LoomError as error:
-            spent = error.cost_usd if error.tokens_used else Decimal(0)
+            spent = error.cost_usd if error.tokens_used or _is_billed(error) else Decimal(0)
             error.tokens_used = self._usage + (error.tokens_used or TokenUsage())
             error.cost_usd = None if self._cost is None or spent is None else self._cost + spent
             raise
@@ -182,7 +189,7 @@ class AgentRun:
         return None
 
     def _ask(self, extra: tuple[Message, ...], *, with_tools: bool) -> Generator[Step, Any, Response]:
-        messages = (*self._history, *self.messages, *self._corrections, *extra)
+        messages = (*self._history, *self._shown, *extra)
         reply: Response = yield AskModel(messages, with_tools, self._output)
         self._turns += 1
         self._usage += reply.tokens_used
@@ -192,7 +199,7 @@ class AgentRun:
 
     def _run_tools(self, reply: Response) -> Generator[Step, Any, None]:
         calls = _with_distinct_ids(reply.tool_calls)
-        self.messages.append(replace(reply.to_message(), tool_calls=calls))
+        asked = replace(reply.to_message(), tool_calls=calls)
         left = self._limits.max_tool_executions - len(self._results)
         allowed = min(left, self._limits.max_tool_calls_per_reply)
         run, refused = calls[:allowed], calls[allowed:]
@@ -200,7 +207,9 @@ class AgentRun:
         self._calls += run
         self._results += results
         answered = (*results, *(self._refused(call) for call in refused))
-        self.messages += [Message.tool(result.content, result.call_id, result.name) for result in answered]
+        told = [Message.tool(result.content, result.call_id, result.name) for result in answered]
+        self.messages += (asked, *told)
+        self._shown += (asked, *told)
 
     def _refused(self, call: ToolCall) -> ToolResult:
         per_reply = self._limits.max_tool_calls_per_reply
@@ -231,11 +240,11 @@ class AgentRun:
             value = self._output.parse(text)
         except OutputValidationError as error:
             tried = self._notes.get("output_corrections", 0)
-            if tried >= self._limits.max_output_corrections:
-                error.message = f"the answer does not fit {self._output.name}: {error.message}"
-                raise
+            was_cut = reply.finish_reason == "length"
+            if was_cut or tried >= self._limits.max_output_corrections:
+                raise _final(error, self._output.name, was_cut=was_cut) from None
             self._notes["output_corrections"] = tried + 1
-            self._corrections += _correction(reply, CORRECT.format(problem=error.message))
+            self._shown += _correction(reply, CORRECT.format(problem=error.message))
             return None
         return self._answer(replace(reply, message=text), value)
 
@@ -263,6 +272,15 @@ class AgentRun:
         )
 
 
+def _final(error: OutputValidationError, name: str, *, was_cut: bool) -> OutputValidationError:
+    """The error for an answer that is not sent back again; one that was cut off would be once more."""
+    cut = ", for it was cut off at the token limit" if was_cut else ""
+    hint = "Raise max_tokens, so that the whole answer has room." if was_cut else error.hint
+    return OutputValidationError(
+        f"the answer does not fit {name}{cut}: {error.message}", text=error.text, hint=hint
+    )
+
+
 def _correction(reply: Response, text: str) -> tuple[Message, ...]:
     """What the model is shown of an answer that did not fit: the answer, and what is wrong with it."""
     if not reply.tool_calls:
@@ -270,6 +288,12 @@ def _correction(reply: Response, text: str) -> tuple[Message, ...]:
     calls = _with_distinct_ids(reply.tool_calls)
     results = (Message.tool(f"Error (invalid_output): {text}", call.id, call.name) for call in calls)
     return (replace(reply.to_message(), tool_calls=calls), *results)
+
+
+def _is_billed(error: LoomError) -> bool:
+    """Whether the failed call cost something, though nobody says how much: a prompt that the content
+    filter blocked is charged for its evaluation (Azure's documentation of content streaming)."""
+    return isinstance(error, ContentFilterError)
 
 
 def _with_distinct_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:

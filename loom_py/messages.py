@@ -70,6 +70,11 @@ class ToolCall(JSONForm):
     error: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.arguments, dict):
+            raise TypeError(
+                f"the arguments of tool call {self.name!r} must be a dict, not"
+                f" {type(self.arguments).__name__}; for JSON text use ToolCall.parse(id, name, text)"
+            )
         if not self.arguments_json and self.error is None:
             object.__setattr__(self, "arguments_json", json.dumps(self.arguments, ensure_ascii=False))
 
@@ -109,24 +114,29 @@ class ToolCall(JSONForm):
 class ToolResult(JSONForm):
     """What came of one tool call.
 
-    ``content`` is the text the model reads. For a failure ``is_error`` is true and
-    ``error_code`` one of ``invalid_arguments``, ``unknown_tool``, ``tool_error``,
-    ``tool_timeout``, ``tool_unavailable`` or ``limit_reached``. ``duration_ms`` is the time the
-    tool ran, in milliseconds (0 where it did not run).
+    ``content`` is what the model reads: text, or parts where the tool gave images. For a failure
+    ``is_error`` is true and ``error_code`` one of ``invalid_arguments``, ``unknown_tool``,
+    ``tool_error``, ``tool_timeout``, ``tool_unavailable`` or ``limit_reached``. ``duration_ms`` is the
+    time the tool ran, in milliseconds (0 where it did not run).
     """
 
     call_id: str
     name: str
-    content: str
+    content: str | tuple[ContentPart, ...]
     is_error: bool = False
     error_code: str | None = None
     duration_ms: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The text of the content; of several parts, the text parts joined."""
+        return _text_of(self.content)
 
     def to_dict(self) -> JSONObject:
         return {
             "call_id": self.call_id,
             "name": self.name,
-            "content": self.content,
+            "content": _content_to_json(self.content),
             "is_error": self.is_error,
             "error_code": self.error_code,
             "duration_ms": self.duration_ms,
@@ -134,7 +144,21 @@ class ToolResult(JSONForm):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**data)
+        return cls(**{**data, "content": _content_from_json(data["content"])})
+
+
+def _text_of(content: str | tuple[ContentPart, ...]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.text for part in content if isinstance(part, TextPart))
+
+
+def _content_to_json(content: str | tuple[ContentPart, ...]) -> Any:
+    return content if isinstance(content, str) else [part.to_dict() for part in content]
+
+
+def _content_from_json(content: Any) -> str | tuple[ContentPart, ...]:
+    return content if isinstance(content, str) else tuple(map(part_from_dict, content))
 
 
 # ── messages ─────────────────────────────────────────────────────────────────────────────
@@ -161,8 +185,8 @@ class Message(JSONForm):
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise ValueError(f"unknown role {self.role!r}: use system, user, assistant or tool")
-        if not isinstance(self.content, (str, tuple)):
-            object.__setattr__(self, "content", tuple(self.content))
+        if not isinstance(self.content, str):
+            object.__setattr__(self, "content", _parts(self.content))
 
     @classmethod
     def system(cls, content: str) -> Self:
@@ -172,7 +196,7 @@ class Message(JSONForm):
     @classmethod
     def user(cls, content: str | Iterable[ContentPart]) -> Self:
         """What the user says: text, or parts such as text and images."""
-        return cls("user", content if isinstance(content, str) else tuple(content))
+        return cls("user", content if isinstance(content, str) else _parts(content))
 
     @classmethod
     def assistant(cls, content: str = "", tool_calls: Iterable[ToolCall] = ()) -> Self:
@@ -180,22 +204,17 @@ class Message(JSONForm):
         return cls("assistant", content, tuple(tool_calls))
 
     @classmethod
-    def tool(cls, content: str, tool_call_id: str, name: str | None = None) -> Self:
-        """The result of the tool call ``tool_call_id``."""
-        return cls("tool", content, (), tool_call_id, name)
+    def tool(cls, content: str | Iterable[ContentPart], tool_call_id: str, name: str | None = None) -> Self:
+        """The result of the tool call ``tool_call_id``: text, or parts such as text and images."""
+        return cls("tool", content if isinstance(content, str) else tuple(content), (), tool_call_id, name)
 
     @property
     def text(self) -> str:
         """The text of the message; of several parts, the text parts joined."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+        return _text_of(self.content)
 
     def to_dict(self) -> JSONObject:
-        content: Any = self.content
-        if not isinstance(content, str):
-            content = [part.to_dict() for part in content]
-        data: JSONObject = {"role": self.role, "content": content}
+        data: JSONObject = {"role": self.role, "content": _content_to_json(self.content)}
         if self.tool_calls:
             data["tool_calls"] = [call.to_dict() for call in self.tool_calls]
         if self.tool_call_id is not None:
@@ -208,17 +227,24 @@ class Message(JSONForm):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        content = data.get("content", "")
-        if not isinstance(content, str):
-            content = tuple(part_from_dict(part) for part in content)
         return cls(
             data["role"],
-            content,
+            _content_from_json(data.get("content", "")),
             tuple(ToolCall.from_dict(call) for call in data.get("tool_calls", ())),
             data.get("tool_call_id"),
             data.get("name"),
             data.get("provider_data", {}),
         )
+
+
+def _parts(content: Any) -> tuple[ContentPart, ...]:
+    """``content`` as parts. Raises `TypeError` for anything that is neither text nor parts."""
+    parts = tuple(content) if isinstance(content, Iterable) and not isinstance(content, bytes) else (content,)
+    for part in parts:
+        if not isinstance(part, (TextPart, ImagePart)):
+            kind = type(part).__name__
+            raise TypeError(f"a message is text, or a list of TextPart and ImagePart, not {kind}")
+    return parts
 
 
 # ── usage and response ───────────────────────────────────────────────────────────────────

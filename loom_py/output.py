@@ -44,10 +44,11 @@ class OutputSpec(Generic[T]):
             schema = self._adapter.json_schema()
         except (PydanticSchemaGenerationError, PydanticUserError) as exc:
             raise ConfigError(
-                f"{self.name} cannot be an output: {exc.message}",
+                f"{self.name} cannot be an output: {exc.message.splitlines()[0]}",
                 field="output",
                 hint="Use a pydantic model, a dataclass, a TypedDict, or a union or list of them.",
             ) from None
+        schema = _at_the_root(schema)
         self._is_wrapped = not _is_object(schema)
         self.schema = _wrapped(schema) if self._is_wrapped else schema
 
@@ -84,8 +85,10 @@ class OutputSpec(Generic[T]):
         try:
             return self._adapter.validate_json(json.dumps(data))
         except ValidationError as exc:
-            errors = exc.errors(include_url=False, include_context=False, include_input=False)
-        raise OutputValidationError("; ".join(map(_line, errors)), text=text)
+            problems = "; ".join(map(_line, exc.errors(include_url=False, include_input=False)))
+        except RecursionError:
+            problems = "the answer is nested too deeply"
+        raise OutputValidationError(problems, text=text)
 
 
 @lru_cache(maxsize=256)
@@ -125,10 +128,14 @@ def _name(kind: Any) -> str:
 
 def _is_object(schema: Mapping[str, Any]) -> bool:
     """Whether a schema describes one object, which is what the services take at the top."""
-    target: Any = schema
-    if reference := schema.get("$ref"):
-        target = schema.get("$defs", {}).get(str(reference).rpartition("/")[2], {})
-    return bool(target.get("type") == "object" and "properties" in target)
+    return schema.get("type") == "object" and "properties" in schema
+
+
+def _at_the_root(schema: dict[str, Any]) -> dict[str, Any]:
+    """``schema`` with its object at the top, where a recursive type has only a reference to it."""
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    definition = schema.get("$defs", {}).get(name)
+    return schema if definition is None else {**definition, "$defs": schema["$defs"]}
 
 
 def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,10 +146,20 @@ def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 # ── strict schemas ───────────────────────────────────────────────────────────────────────
 
+_KINDS = frozenset({"type", "$ref", "anyOf", "enum", "const"})
 _MAPS = frozenset({"properties", "$defs", "definitions"})
-_LISTS = frozenset({"anyOf", "allOf", "prefixItems"})
-_DROPPED = frozenset({"default", "title", "examples"})
-_UNSUPPORTED = frozenset({"oneOf", "not", "patternProperties", "if", "then", "else", "propertyNames"})
+_DROPPED = frozenset({"default", "title", "examples", "deprecated", "readOnly", "writeOnly"})
+_TOLD = frozenset(
+    {"minLength", "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum"}
+    | {"exclusiveMaximum", "multipleOf", "minItems", "maxItems", "uniqueItems"}
+)
+"""Keywords that strict mode does not take (Azure's documentation of structured outputs). They go into
+the description, for the model to heed; whether it did is checked when its answer is read."""
+
+_UNSUPPORTED = frozenset({"oneOf", "allOf", "not", "prefixItems", "patternProperties", "propertyNames"}) | {
+    *("if", "then", "else", "dependentRequired", "dependentSchemas", "contains", "contentSchema"),
+    *("minProperties", "maxProperties", "unevaluatedProperties", "unevaluatedItems"),
+}
 
 
 def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -166,27 +183,34 @@ def _strict(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     made: dict[str, Any] = {}
+    told: list[str] = []
     for key, value in schema.items():
         if key in _DROPPED:
             continue
-        if key == "oneOf" and "discriminator" in schema:
+        if key in _TOLD:
+            told.append(f"{key}: {json.dumps(value)}")
+        elif key == "oneOf" and "discriminator" in schema:
             made["anyOf"] = [_strict(sub) for sub in value]
         elif key in _UNSUPPORTED:
             raise _NotStrictError
         elif key in _MAPS and isinstance(value, Mapping):
             made[key] = {name: _strict(sub) for name, sub in value.items()}
-        elif key in _LISTS:
+        elif key == "anyOf":
             made[key] = [_strict(sub) for sub in value]
         elif key == "items":
             made[key] = _strict(value)
         elif key != "discriminator":
             made[key] = value
+    if told:
+        made["description"] = f"{made.get('description', '')} ({', '.join(told)})".strip()
     return _closed(made)
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in schema and len(schema) > 1 and "$defs" not in schema:
         schema = {"$ref": schema["$ref"]}  # a reference stands alone
+    if _KINDS.isdisjoint(schema) or (schema.get("type") == "array" and "items" not in schema):
+        raise _NotStrictError  # anything may be there
     if schema.get("type") == "object":
         if "properties" not in schema or schema.get("additionalProperties"):
             raise _NotStrictError

@@ -80,7 +80,10 @@ class ResponsesStreamEncoder:
         """An error after the stream has begun."""
         body = error.body.get("error", error.body)
         return self._event(
-            "error", code=body.get("code"), message=body.get("message"), param=body.get("param")
+            "error",
+            code=body.get("code") or body.get("type"),
+            message=body.get("message"),
+            param=body.get("param"),
         )
 
     # ── text ─────────────────────────────────────────────────────────────────────────────

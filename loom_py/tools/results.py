@@ -1,4 +1,4 @@
-"""What the model reads of a tool's outcome: the return value as text, or what went wrong."""
+"""What the model reads of a tool's outcome: the return value as text or images, or what went wrong."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from loom_py.content import ContentPart, ImagePart, TextPart
 from loom_py.errors import (
     CircuitOpenError,
     LoomError,
@@ -22,13 +23,25 @@ CODES = frozenset({"invalid_arguments", "unknown_tool", "tool_error", "tool_time
 MAX_MESSAGE = 4000  # characters of an error's message that the model is shown
 
 
-def render(value: object) -> str:
-    """A tool's return value as text for the model.
+def render(value: object) -> str | tuple[ContentPart, ...]:
+    """A tool's return value for the model.
+
+    An `ImagePart`, or a list or tuple with one in it, becomes parts: the images as they are, all
+    else as text. Everything that has no image becomes text.
 
     Text is taken as it is, ``None`` is said in words, everything else becomes JSON where it has a
     JSON form (pydantic models, dataclasses, dates, decimals, sets, bytes, …) and ``str`` otherwise.
     Raises whatever the value's own ``str`` raises.
     """
+    items = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(item, ImagePart) for item in items):
+        return tuple(item if isinstance(item, ImagePart) else TextPart(_as_text(item)) for item in items)
+    return _as_text(value)
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, TextPart):
+        value = value.text
     if value is None:
         return NOTHING
     if isinstance(value, str):

@@ -40,7 +40,6 @@ ENDPOINT = "https://myresource.openai.azure.com"
 DEPLOYMENTS = {"gpt-4o-deployment": "gpt-4o-2024-11-20", "chat-prod": "gpt-4.1-mini-2025-04-14"}
 
 NOT_RUN = {
-    "azure.md": ["needs an identity that is signed in"],
     "backends.md": ["needs a PostgreSQL server"],
 }
 """Every block that is not run, and why."""
@@ -167,7 +166,7 @@ def _run(page: Path, block: Block, namespace: dict[str, Any], azure: AzureEmulat
     source = "\n" * (block.line - 1) + block.code.replace(ENDPOINT, azure.endpoint)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(source, str(page), "exec"), namespace)
+        exec(compile(source, str(page), "exec", dont_inherit=True), namespace)
     assert not model.steps, f"{where}: steps of its engine were not used: {list(model.steps)}"
     _check_claims(where, block.code, printed.getvalue())
 
@@ -223,6 +222,7 @@ def _arguments(command: str) -> list[str]:
 @pytest.mark.parametrize("command", _commands("python -m loom_py.emulator"))
 def test_the_emulators_commands_work(command: str, folder: Path) -> None:
     (folder / "script.json").write_text('["Hello!"]', "utf-8")
+    (folder / "plan.json").write_text('{"seed": 7, "rules": [{"error": "500", "every": 3}]}', "utf-8")
     if "--help" in command:
         assert (
             "usage:" in subprocess.run(_arguments(command), capture_output=True, text=True, check=True).stdout

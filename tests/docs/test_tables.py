@@ -6,10 +6,25 @@ import dataclasses
 import re
 from pathlib import Path
 
-import loom_py
-from loom_py import AzureOpenAIConfig, Limits
+import pytest
+
+import loom_py.emulator
+from loom_py import (
+    AzureEmulator,
+    AzureOpenAIClient,
+    AzureOpenAIConfig,
+    ChatOptions,
+    Limits,
+    LoomError,
+    Message,
+    ScriptedProvider,
+)
+from loom_py.emulator import FaultPlan, FaultRule, failure_names
+from loom_py.errors import RateLimitError, ServiceUnavailableError, UnsupportedParameterError
 from loom_py.llm import infer_model
+from loom_py.llm.azure.checks import EFFORTS, VERBOSITIES
 from loom_py.llm.azure.config import ENVIRONMENT
+from loom_py.llm.prices import DEPLOYMENT_TYPES
 from loom_py.resilience.breaker import BreakerConfig
 
 ROOT = Path(__file__).parents[2]
@@ -63,12 +78,99 @@ def test_the_limits_and_breaker_settings_are_the_defaults() -> None:
 
 def test_the_reference_has_every_public_name_and_every_step_of_the_builder() -> None:
     shown = set(re.findall(r"^::: loom_py\.(\S+)", (DOCS / "reference.md").read_text("utf-8"), re.MULTILINE))
+    shown |= {"tool"} & {name.removeprefix("tools.tool.") for name in shown}  # the module has the same name
     steps = {f"AgentBuilder.{name}" for name in vars(loom_py.AgentBuilder) if not name.startswith("_")}
     names = set(loom_py.__all__) - {"__version__", "ContentPart"}
-    assert (names | steps) - shown == set()
+    testing = {f"emulator.{name}" for name in loom_py.emulator.__all__} - {"emulator.AzureEmulator"}
+    assert (names | steps | testing) - shown == set()
 
 
 def test_the_links_of_the_readme_lead_to_files() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text("utf-8"))
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+# ── troubleshooting ──────────────────────────────────────────────────────────────────────
+
+STREAMS_ONLY = {"broken-sse", "stream-error", "content-filter-down", "json-for-stream"}
+
+
+def failures() -> dict[str, list[str]]:
+    """The rows of every troubleshooting table, by the failure's name."""
+    lines = (DOCS / "troubleshooting.md").read_text("utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:3] == "| `"]
+    return {code(row[0])[0]: row[1:] for row in cells}
+
+
+def raised(name: str, *, stream: bool) -> LoomError | None:
+    """What the client raises when the emulator acts that failure out."""
+    plan = FaultPlan(rules=[FaultRule(error=name)])
+    words = ScriptedProvider(lambda request: "one two three four five six")
+    with (
+        AzureEmulator(words, faults=plan) as azure,
+        AzureOpenAIClient(**azure.client_kwargs(), surface="chat") as client,
+    ):
+        try:
+            if stream:
+                list(client.stream_chat([Message.user("Hello!")]))
+            else:
+                client.chat([Message.user("Hello!")])
+        except LoomError as error:
+            return error
+    return None
+
+
+def test_the_troubleshooting_tables_have_every_failure_the_emulator_knows() -> None:
+    assert sorted(failures()) == failure_names()
+
+
+@pytest.mark.parametrize("name", failure_names())
+def test_the_failure_raises_what_its_row_says(name: str) -> None:
+    row = failures()[name]
+    error = raised(name, stream=name in STREAMS_ONLY)
+    said = code(row[1])
+    if row[1].startswith("none"):
+        # sent alone it cannot be put right, for what is disliked is not in the request
+        assert error is None or isinstance(error, UnsupportedParameterError)
+    elif said:
+        assert type(error).__name__ == said[0]
+    else:  # "the error that it is"
+        assert isinstance(error, ServiceUnavailableError)
+    if isinstance(error, RateLimitError):
+        assert code(row[2]) == ([error.kind] if error.kind else [])
+
+
+@pytest.mark.parametrize("name", [name for name in failure_names() if name[:3] in {"401", "403", "404"}])
+def test_the_words_of_azure_in_the_row_are_those_that_come(name: str) -> None:
+    error = raised(name, stream=False)
+    words = failures()[name][0].rstrip(" …")
+    assert error is not None
+    if not words.startswith("the same"):
+        assert all(part.strip(" .") in error.message for part in words.split(". "))
+
+
+def test_the_deployment_types_of_the_page_of_costs_are_all_there_are() -> None:
+    told = [name for names, _ in rows("costs.md", "`deployment_type=`") for name in code(names)]
+    assert sorted(told) == sorted(DEPLOYMENT_TYPES)
+
+
+def test_the_options_of_the_azure_guide_are_all_there_are() -> None:
+    told = [name for names, _ in rows("azure.md", "Option") for name in code(names)]
+    assert sorted(told) == sorted(field.name for field in dataclasses.fields(ChatOptions))
+
+
+def test_the_efforts_and_verbosities_of_the_azure_guide_are_those_that_are_taken() -> None:
+    told = {code(name)[0]: code(words) for name, words in rows("azure.md", "Option")}
+    assert tuple(told["reasoning_effort"]) == EFFORTS
+    assert tuple(told["verbosity"]) == VERBOSITIES
+
+
+def test_the_effects_and_conditions_of_a_fault_rule_are_all_there_are() -> None:
+    told = [
+        name
+        for head in ("What happens", "To which requests")
+        for names, _ in rows("faults.md", head)
+        for name in code(names)
+    ]
+    assert sorted(told) == sorted(field.name for field in dataclasses.fields(FaultRule))

@@ -21,6 +21,9 @@ OUTPUT = {
     "sessions.py": "Your name is Ada.\nYou have not told me your name.\nkept: ada, somebody-else\n",
     "errors_and_breakers.py": "attempt 4: circuit_open, nothing was sent\nWell again.\nQuite well.\n",
     "own_provider.py": "A PROVIDER BY NAME, WITH ITS MODEL, STREAMED [shout-2, cost None]",
+    "structured_output.py": "delivery, urgency 5, due 2026-11-03\n1 correction",
+    "costs.py": "ada: 0.0073557 USD, calls: 2\nbob: 0.003168 USD, calls: 1\n",
+    "rehearse_an_outage.py": "minute 2: rate_limit_exceeded 1, service_unavailable 29\n",
     "own_backend.py": "tools: notes_list_resources, notes_describe_resource, notes_query",
     "sql_agent.py": "── query_database failed\nError (query_refused): DELETE is not allowed",
 }
@@ -74,7 +77,7 @@ def test_the_pytest_example_passes_under_pytest(tmp_path: Path) -> None:
         str(EXAMPLES / "test_with_fixture.py"),
     )
     assert done.returncode == 0, done.stdout
-    assert "2 passed" in done.stdout
+    assert "3 passed" in done.stdout
 
 
 @pytest.mark.parametrize("name", sorted([*OUTPUT, "test_with_fixture.py", "offline.py"]))

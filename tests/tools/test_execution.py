@@ -103,7 +103,7 @@ async def test_results_come_in_call_order_whatever_each_call_does(mode: str) -> 
     assert [results[0].content, results[3].content] == ["3", "6"]
     assert results[1].content == "Error (tool_error): ValueError: boom"
     assert results[4].content == results[5].content == "Error (tool_error): SystemExit: 2"
-    assert results[7].content.startswith("Error (invalid_arguments): a: field required\nSuggestion: Expected")
+    assert results[7].text.startswith("Error (invalid_arguments): a: field required\nSuggestion: Expected")
     assert "not valid JSON" in results[8].content
     assert results[0].duration_ms > 0 == results[2].duration_ms
 
@@ -232,7 +232,7 @@ def test_nesting_deeper_than_the_pool_does_not_starve() -> None:
     def descend(depth: int) -> str:
         if depth == 0:
             return "bottom"
-        return executor.run([call("descend", depth=depth - 1), call("descend", depth=0)])[0].content
+        return executor.run([call("descend", depth=depth - 1), call("descend", depth=0)])[0].text
 
     executor = ToolExecutor([descend], timeout=60)
     assert executor.run([call("descend", depth=WORKER_THREADS + 10)])[0].content == "bottom"
@@ -241,12 +241,12 @@ def test_nesting_deeper_than_the_pool_does_not_starve() -> None:
 def test_an_async_tool_may_run_async_tools_by_blocking() -> None:
     @tool
     async def outer() -> str:
-        return ToolExecutor([aadd]).run([call("aadd", a=1), call("aadd", a=2)])[1].content
+        return ToolExecutor([aadd]).run([call("aadd", a=1), call("aadd", a=2)])[1].text
 
     assert ToolExecutor([outer]).run([call("outer")])[0].content == "3"
 
     async def on_the_bridge() -> str:
-        return ToolExecutor([aadd], timeout=5).run([call("aadd", a=4)])[0].content
+        return ToolExecutor([aadd], timeout=5).run([call("aadd", a=4)])[0].text
 
     assert run_coroutine(on_the_bridge()) == "5"
 
@@ -418,7 +418,7 @@ def test_an_unknown_tool_is_answered_with_the_near_name_and_all_names() -> None:
         "Suggestion: did you mean 'add'? Available tools: add, fail"
     )
     (result,) = ToolExecutor([]).run([call("ad")])
-    assert result.content.endswith("answer without tools")
+    assert result.text.endswith("answer without tools")
 
 
 # ── the guard, the observer, the list of tools ───────────────────────────────────────────

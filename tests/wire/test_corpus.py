@@ -1,9 +1,10 @@
-"""Every recorded and quoted chat exchange, replayed through the client, on all four verbs."""
+"""Every recorded and quoted chat and Responses exchange, replayed through the client, on all four verbs."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _body(exchange: dict[str, Any]) -> bytes:
     return str(answer.get("sse") or answer.get("text") or "").encode()
 
 
-def _client(exchange: dict[str, Any]) -> AzureOpenAIClient:
+def _client(exchange: dict[str, Any], **settings: Any) -> AzureOpenAIClient:
     answer = exchange["response"]
     skipped = {"content-length", "transfer-encoding", "content-encoding"}
     headers = {key: value for key, value in answer["headers"].items() if key.lower() not in skipped}
@@ -101,6 +102,7 @@ def _client(exchange: dict[str, Any]) -> AzureOpenAIClient:
         api_key="key",
         http_client=httpx2.Client(transport=transport),
         async_http_client=httpx2.AsyncClient(transport=transport),
+        **settings,
     )
 
 
@@ -222,3 +224,108 @@ def test_the_whole_corpus_is_replayed() -> None:
     numbers = {parameters.values[0] for parameters in _exchanges()}
     assert len(numbers) >= 60
     assert set(ERRORS) <= numbers
+
+
+# ── the Responses API ────────────────────────────────────────────────────────────────────
+
+
+def _responses() -> list[Any]:
+    found = []
+    for path in sorted(CORPUS.glob("*.json")) if CORPUS.is_dir() else []:
+        exchange = json.loads(path.read_text())
+        if exchange["kind"][0] == "responses" and exchange["response"]["status"] == 200:
+            found.append(pytest.param(path.name[:3], exchange, id=path.stem))
+    return found
+
+
+def _events(whole: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+    """The stream in which the service would have sent a recorded answer, in pieces of ``size`` characters."""
+    yield {
+        "type": "response.created",
+        "response": {**whole, "status": "in_progress", "output": [], "usage": None},
+    }
+    for index, item in enumerate(whole["output"]):
+        begun = {**item, "content": []} if item["type"] == "message" else item
+        yield {"type": "response.output_item.added", "output_index": index, "item": begun}
+        parts = item.get("content") or [] if item["type"] == "message" else []
+        for position, part in enumerate(parts):
+            place = {"output_index": index, "content_index": position, "item_id": item.get("id")}
+            text = part["text"]
+            for start in range(0, len(text), size):
+                delta = text[start : start + size]
+                yield {"type": "response.output_text.delta", **place, "delta": delta}
+        yield {"type": "response.output_item.done", "output_index": index, "item": item}
+    yield {"type": "response.completed", "response": whole}
+
+
+def _streamed(exchange: dict[str, Any], size: int) -> dict[str, Any]:
+    answer = exchange["response"]
+    lines = [
+        f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n"
+        for number, event in enumerate(_events(answer["json"], size))
+    ]
+    kept = {key: value for key, value in answer.items() if key != "json"}
+    headers = {**answer["headers"], "content-type": "text/event-stream"}
+    return {"response": {**kept, "headers": headers, "sse": "".join(lines)}}
+
+
+RESPONSES_SETTINGS = [
+    pytest.param({"surface": "responses"}, id="auto"),
+    pytest.param({"surface": "responses", "api": "v1"}, id="v1"),
+    pytest.param({"surface": "responses", "api_version": "2025-04-01-preview"}, id="classic"),
+]
+
+
+@pytest.mark.parametrize("settings", RESPONSES_SETTINGS)
+@pytest.mark.parametrize(("number", "exchange"), _responses())
+def test_a_responses_exchange_gives_the_right_response_whole_and_streamed(
+    number: str, exchange: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    whole = [
+        _run(verb, _client(exchange, **settings)) for verb in ("chat", "achat", "stream_chat", "astream_chat")
+    ]
+    streamed = [
+        _run(verb, _client(_streamed(exchange, size), **settings))
+        for verb in ("stream_chat", "astream_chat")
+        for size in (1, 7, 10_000)
+    ]
+    for response in (*whole, *streamed):
+        _check_responses_answer(exchange["response"], response)
+    facts = {(response.message, response.tokens_used, response.cost_usd) for response in (*whole, *streamed)}
+    assert len(facts) == 1
+    assert all(response.provider_data == whole[0].provider_data for response in streamed)
+
+
+def _check_responses_answer(answer: dict[str, Any], response: Response) -> None:
+    data = answer["json"]
+    headers = {key.lower(): value for key, value in answer["headers"].items()}
+    texts = [part["text"] for item in data["output"] if item["type"] == "message" for part in item["content"]]
+    assert response.message == "".join(texts)
+    assert response.finish_reason == "stop"
+    usage = data["usage"]
+    assert response.tokens_used.input == usage["input_tokens"]
+    assert response.tokens_used.output == usage["output_tokens"]
+    assert response.tokens_used.reasoning == usage["output_tokens_details"]["reasoning_tokens"]
+    assert response.tokens_used.cached_input == usage["input_tokens_details"]["cached_tokens"]
+    assert response.model == headers.get("x-ms-served-model", data["model"])
+    assert response.metadata["request_id"] == (headers.get("x-request-id") or headers.get("apim-request-id"))
+    assert response.metadata["surface"] == "responses"
+
+
+@pytest.mark.parametrize(("number", "exchange"), _responses())
+def test_a_responses_stream_that_is_cut_before_its_end_is_an_error(
+    number: str, exchange: dict[str, Any]
+) -> None:
+    body = _streamed(exchange, 5)["response"]
+    events = body["sse"].split("\n\n")[:-1]
+    for count in (0, 1, len(events) // 2, len(events) - 1):
+        cut = {"response": {**body, "sse": "".join(f"{event}\n\n" for event in events[:count])}}
+        for verb in ("stream_chat", "astream_chat"):
+            with pytest.raises(LoomError):
+                _run(verb, _client(cut, surface="responses"))
+
+
+def test_every_responses_answer_of_the_corpus_is_replayed() -> None:
+    assert [parameters.values[0] for parameters in _responses()] == [
+        *("036", "042", "048", "076", "078", "100", "101", "102")
+    ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from loom_py._concurrency import FairLock, run_coroutine, run_in_thread
-from loom_py.errors import AuthenticationError, ConfigError, MissingDependencyError
+from loom_py.errors import AuthenticationError, ConfigError, LoomError, MissingDependencyError
 from loom_py.llm.azure.config import bare_token
 
 __all__ = ["KeySource", "KeyVaultSecret", "TokenProvider", "TokenSource", "default_credential"]
@@ -27,6 +27,9 @@ KeySource: TypeAlias = Callable[[], "str | Awaitable[str]"]
 
 REFRESH_BEFORE = 300.0
 """Seconds before its expiry that a token is replaced, as azure-identity's own cache does."""
+
+KEPT_TOKENS = 32
+"""How many tokens back a text is searched for, so that none is shown."""
 
 
 class TokenSource:
@@ -45,6 +48,7 @@ class TokenSource:
         self._turn = threading.Lock()
         self._async_turn = FairLock()
         self._token = ""
+        self._given: tuple[str, ...] = ()
         self._expires_on = 0.0
         get_token = getattr(source, "get_token", None)
         self._keeps = callable(get_token)  # a provider function keeps its own cache
@@ -63,7 +67,7 @@ class TokenSource:
         )
 
     def __repr__(self) -> str:
-        return f"TokenSource({type(self._source).__name__})"
+        return f"TokenSource({self.described})"
 
     def token(self) -> str:
         """A valid token, from blocking code."""
@@ -100,13 +104,24 @@ class TokenSource:
         raise failure
 
     @property
-    def current(self) -> str:
-        """The token given last, to be kept out of texts; empty before the first."""
-        return self._token
+    def given(self) -> tuple[str, ...]:
+        """The tokens given last, to be kept out of texts: calls with an older one may be under way."""
+        return self._given
 
-    def forget(self) -> None:
-        """The server refused the token: ask for another next time."""
-        self._expires_on = 0.0
+    @property
+    def described(self) -> str:
+        """What the tokens come from, for people."""
+        kept = isinstance(self._source, KeyVaultSecret)
+        return repr(self._source) if kept else label(self._source)
+
+    def forget(self, refused: str = "") -> None:
+        """The server refused the token: ask for another next time.
+
+        Of many calls that were refused with one token the first makes it forgotten; a token that
+        has come since, and is not the ``refused`` one, is kept.
+        """
+        if not refused or refused == self._token:
+            self._expires_on = 0.0
 
     def _kept(self) -> str:
         return self._token if self._clock() < self._expires_on - REFRESH_BEFORE else ""
@@ -119,6 +134,8 @@ class TokenSource:
             raise AuthenticationError(
                 "the credential gave no token", hint="Check what the token provider returns."
             )
+        if token not in self._given:
+            self._given = (*self._given, token)[-KEPT_TOKENS:]
         self._token = token
         self._expires_on = float(expires_on) if isinstance(expires_on, (int, float)) else 0.0
         return token
@@ -141,7 +158,9 @@ class KeyVaultSecret:
     ``vault`` is the vault's name or URL, ``name`` the secret's. The key is read when first needed
     and again after ``refresh_after`` seconds, or at once when Azure refuses it, so that it can be
     rotated while the process runs. ``client`` is an azure-keyvault-secrets ``SecretClient`` of your
-    own; without one it is made with ``DefaultAzureCredential`` (extra ``azure``).
+    own, sync or async; without one it is made with ``DefaultAzureCredential`` (extra ``azure``).
+
+    Raises `ConfigError` where one of the two names is empty.
     """
 
     def __init__(
@@ -153,8 +172,10 @@ class KeyVaultSecret:
         refresh_after: float = 3600.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.vault = vault if "://" in vault else f"https://{vault}.vault.azure.net"
-        self.name = name
+        if not vault.strip() or not name.strip():
+            raise ConfigError("KeyVaultSecret needs the names of a vault and of a secret", field="api_key")
+        self.vault = _vault_url(vault.strip())
+        self.name = name.strip()
         self._client = client
         self._refresh_after = refresh_after
         self._clock = clock
@@ -167,7 +188,9 @@ class KeyVaultSecret:
         if self._client is None:
             self._client = _secret_client(self.vault)
         secret = self._client.get_secret(self.name)
-        return _Secret(str(secret.value), self._clock() + self._refresh_after + REFRESH_BEFORE)
+        if inspect.isawaitable(secret):
+            secret = run_coroutine(_await(secret))
+        return _Secret(secret.value or "", self._clock() + self._refresh_after + REFRESH_BEFORE)
 
     def __call__(self) -> str:
         """The key, read from the vault."""
@@ -178,6 +201,12 @@ class KeyVaultSecret:
 class _Secret:
     token: str = field(repr=False)
     expires_on: float
+
+
+def _vault_url(vault: str) -> str:
+    if "://" in vault:
+        return vault.rstrip("/")
+    return f"https://{vault}" if "." in vault else f"https://{vault}.vault.azure.net"
 
 
 def _secret_client(vault: str) -> Any:
@@ -194,8 +223,13 @@ async def _await(answer: Awaitable[Any]) -> Any:
     return await answer
 
 
-def _failed(exc: Exception) -> AuthenticationError:
-    if isinstance(exc, AuthenticationError):
+def label(source: object) -> str:
+    """The name of a credential's class, or of a function."""
+    return getattr(source, "__name__", None) or type(source).__name__
+
+
+def _failed(exc: Exception) -> LoomError:
+    if isinstance(exc, LoomError):
         return exc
     return AuthenticationError(
         f"the credential failed: {type(exc).__name__}: {exc}",

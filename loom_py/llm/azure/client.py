@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -15,21 +16,29 @@ from pydantic import SecretStr
 
 from loom_py._log import get_logger
 from loom_py.description import Description, Setting, masked
-from loom_py.errors import ConfigError, LoomError, MalformedResponseError, RequestTimeoutError
+from loom_py.errors import (
+    ConfigError,
+    InvalidRequestError,
+    LoomError,
+    MalformedResponseError,
+    NotFoundError,
+    RequestTimeoutError,
+)
 from loom_py.events import FinalResponse, StreamEvent, UsageEvent
 from loom_py.llm.azure.attempts import Attempts, Knowledge
 from loom_py.llm.azure.auth import KeySource, TokenProvider, TokenSource, default_credential
 from loom_py.llm.azure.checks import check_call
-from loom_py.llm.azure.config import AzureOpenAIConfig
+from loom_py.llm.azure.config import AzureOpenAIConfig, bare_token
 from loom_py.llm.azure.connections import Connections, HttpRequest
 from loom_py.llm.azure.costs import DeploymentCosts
 from loom_py.llm.azure.debug import WireDebug
+from loom_py.llm.azure.doctor import not_found_hint
 from loom_py.llm.azure.errors import error_from_answer
 from loom_py.llm.azure.failures import transport_failure
 from loom_py.llm.azure.headers import facts, header, request_id
 from loom_py.llm.azure.schema import EncodedTools, encode_tools
 from loom_py.llm.azure.stream import StreamDecoder
-from loom_py.llm.azure.surfaces import RESPONSES, Surface, choose_surface, route_of
+from loom_py.llm.azure.surfaces import Surface, choose_surface, profile_on, route_of
 from loom_py.llm.azure.wire import decode_json, encode_json, model_of
 from loom_py.llm.models import infer_model
 from loom_py.llm.prices import DeploymentType, PriceSetting
@@ -51,11 +60,11 @@ _log = get_logger(provider="azure-openai")
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A request as it is sent, by which surface, and the fields its body has."""
+    """A request as it is sent, by which surface, and the body it was written from."""
 
     http: HttpRequest
     surface: Surface
-    fields: frozenset[str]
+    body: Mapping[str, Any]
 
 
 class _Call:
@@ -87,9 +96,12 @@ class _Call:
 
     def correct(self, failure: LoomError, *, may_repeat: bool = True) -> None:
         """Write the request anew, put right by what ``failure`` taught; or raise it."""
-        if not (may_repeat and self.attempts.again(failure, self.request.fields)):
+        if not (may_repeat and self.attempts.again(failure, self.request.body)):
             raise self.attempts.failure(failure)
-        self.request = self._client._write(self)
+        with suppress(ConfigError):  # the other surface may not have what is asked for
+            self.request = self._client._write(self)
+            return
+        raise self.attempts.failure(failure)
 
 
 class AzureOpenAIClient(BaseProvider):
@@ -190,7 +202,7 @@ class AzureOpenAIClient(BaseProvider):
             _log.warning("both_credentials_given", deployment=config.deployment_id, used="api_key")
         self.model = config.deployment_id
         known = config.model_name or infer_model(config.deployment_id)
-        self._profile = profile_for(config.model_name or config.deployment_id)
+        self._profile = profile_on(config, profile_for(config.model_name or config.deployment_id))
         send_temperature = known is not None or "temperature" in config.model_fields_set
         self._defaults = ChatOptions(
             max_tokens=config.max_tokens,
@@ -226,18 +238,23 @@ class AzureOpenAIClient(BaseProvider):
             value = getattr(config, name)
             if name == "sources" or (name == "prices" and not value):
                 continue
+            if name == "api_key" and self._keys is not None:
+                continue
             if isinstance(value, SecretStr):
                 value = masked(value.get_secret_value())
-            settings.append(Setting(name, value, config.sources.get(name, "default")))
-        for name, source in (("credential", self._tokens), ("api_key", self._keys)):
-            if source is not None:
-                settings.append(Setting(name, repr(source), "argument"))
+            source = config.sources.get(name, "default")
+            if name == "api" and config.is_v1 and source == "default":
+                source = "endpoint"
+            settings.append(Setting(name, value, source))
+        for name, tokens in (("credential", self._tokens), ("api_key", self._keys)):
+            if tokens is not None:
+                settings.append(Setting(name, tokens.described, "argument"))
         known = config.model_name or infer_model(config.deployment_id)
         settings.append(
             Setting("model", known or "unknown", "model_name" if config.model_name else "deployment")
         )
         lessons = self._knowledge.lessons
-        if lessons.dropped or lessons.renamed or lessons.needs_responses:
+        if not lessons.is_empty:
             settings.append(Setting("learned", str(lessons), "answers of Azure"))
         return Description(settings)
 
@@ -363,15 +380,14 @@ class AzureOpenAIClient(BaseProvider):
         """The request of a call, by what its deployment has taught so far."""
         lessons, config = call.attempts.lessons, self.config
         has_tools = bool(call.tools.definitions)
-        surface = choose_surface(config, self._profile, call.settings, has_tools=has_tools)
-        if lessons.needs_responses and config.surface == "auto":
-            surface = RESPONSES
+        profile = lessons.profile(self._profile)
+        surface = choose_surface(config, profile, call.settings, has_tools=has_tools)
         body = surface.encode(
             call.messages,
             call.tools,
             call.settings,
             config=config,
-            profile=self._profile,
+            profile=profile,
             stream=call.stream,
             carry_reasoning=lessons.carry_reasoning,
         )
@@ -379,7 +395,7 @@ class AzureOpenAIClient(BaseProvider):
         timeout = call.settings.timeout or config.timeout
         headers = dict(call.settings.extra_headers)
         http = HttpRequest(route_of(surface, config), encode_json(body), headers, timeout, call.stream)
-        return _Request(http, surface, frozenset(body))
+        return _Request(http, surface, body)
 
     def _encode_tools(self, tools: Sequence[ToolSpec]) -> EncodedTools:
         """The wire form of ``tools``, kept for the next call with the very same tuple."""
@@ -400,6 +416,8 @@ class AzureOpenAIClient(BaseProvider):
             model = model_of(data)
             response = call.request.surface.decode(data, call.tools)
         except LoomError as error:
+            if not isinstance(error, InvalidRequestError):
+                call.attempts.worked()  # the request was taken, whatever became of the answer
             failure = self._complete_error(error, headers, model)
         else:
             return self._complete(call, response, headers)
@@ -445,13 +463,20 @@ class AzureOpenAIClient(BaseProvider):
         if isinstance(exc, openai.APIStatusError):
             answer = exc.response
             self._debug.answer(answer.status_code, answer.headers, answer.content)
-            if answer.status_code == 401 and self._tokens is not None:
-                self._tokens.forget()
-            if answer.status_code == 401 and self._keys is not None:
-                self._keys.forget()
+            if answer.status_code == 401:
+                self._forget_credential(answer.request.headers)
             error = error_from_answer(answer.status_code, answer.headers, answer.content)
+            if isinstance(error, NotFoundError):
+                error.hint = not_found_hint(self.config, request.http.route, error)
             return self._complete_error(error, answer.headers)
         return self._complete_error(transport_failure(exc, self.config.endpoint, request.http.timeout), {})
+
+    def _forget_credential(self, sent: Mapping[str, str]) -> None:
+        """Azure refused what was ``sent``: the next call asks for another."""
+        refused = bare_token(sent.get("authorization") or "") or sent.get("api-key") or ""
+        for source in (self._tokens, self._keys):
+            if source is not None:
+                source.forget(refused)
 
     def _stream_failure(
         self, exc: Exception, request: _Request, decoder: StreamDecoder, answer: httpx2.Response | None
@@ -484,7 +509,9 @@ class AzureOpenAIClient(BaseProvider):
         """``text`` without any credential that might have been echoed in it."""
         kept = (self.config.api_key, self.config.entra_token)
         secrets = [secret.get_secret_value() for secret in kept if secret is not None]
-        secrets += [source.current for source in (self._tokens, self._keys) if source is not None]
+        secrets += [
+            each for source in (self._tokens, self._keys) if source is not None for each in source.given
+        ]
         for secret in secrets:
             if len(secret) >= SHORTEST_SECRET:
                 text = text.replace(secret, "***")

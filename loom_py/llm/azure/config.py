@@ -175,7 +175,7 @@ def normalise_endpoint(value: str) -> str:
         raise ValueError("endpoint must be a URL such as https://myresource.openai.azure.com")
     if parts.username or parts.password:
         raise ValueError("endpoint must not hold a user name or password")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("endpoint must use https (plain http is for loopback addresses only)")
     if parts.query or parts.fragment:
         raise ValueError("endpoint must not hold a query; give the API version as api_version")
@@ -200,7 +200,7 @@ def _split(url: str) -> SplitResult | None:
     return parts
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -251,7 +251,8 @@ def _missing(values: Mapping[str, Any], has_credential: bool) -> list[Problem]:
 
 def _required(kind: type[ConfigError], field: str, message: str) -> Problem:
     names = ENVIRONMENT[field] + (ENVIRONMENT["entra_token"] if field == "api_key" else ())
-    remedy = f"pass {field}= or set {' or '.join(names)}"
+    arguments = "api_key=, entra_token= or credential=" if field == "api_key" else f"{field}="
+    remedy = f"pass {arguments} or set {' or '.join(names)}"
     return Problem(
         field, message, remedy, kind(message, field=field, hint=f"{remedy[0].upper()}{remedy[1:]}.")
     )

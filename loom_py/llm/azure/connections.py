@@ -111,7 +111,7 @@ class Connections:
                 settings = self._settings(is_v1, is_async=False)
                 kind: Any = OpenAI if is_v1 else AzureOpenAI
                 client = kind(http_client=self._sync_http, **settings)
-                client.organization = client.project = None  # the environment's, for another service
+                _forget_environment(client)
                 self._sync_clients[is_v1] = client
             return self._sync_clients[is_v1]
 
@@ -133,7 +133,7 @@ class Connections:
                 settings = self._settings(is_v1, is_async=True)
                 kind: Any = AsyncOpenAI if is_v1 else AsyncAzureOpenAI
                 client = kind(http_client=pool.http, **settings)
-                client.organization = client.project = None  # the environment's, for another service
+                _forget_environment(client)
                 pool.clients[is_v1] = client
             return pool.clients[is_v1]
 
@@ -200,6 +200,15 @@ class _AsyncPool:
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self.http = http
         self.clients: dict[bool, AsyncOpenAI] = {}
+
+
+def _forget_environment(client: Any) -> None:
+    """Take back what the SDK reads from variables that are meant for another service.
+
+    ``OPENAI_CUSTOM_HEADERS`` may even hold that service's credential.
+    """
+    client.organization = client.project = None
+    client._custom_headers = {}
 
 
 def _timeout(seconds: float) -> httpx2.Timeout:

@@ -88,8 +88,8 @@ _ROLE = (
     " a new assignment takes about five minutes."
 )
 _TOOLS_NEED_RESPONSES = (
-    "This model takes function tools on chat completions only with reasoning_effort='none';"
-    " set it, or use a deployment of another model."
+    "This model takes function tools with reasoning on the responses API only:"
+    " use surface='responses', or set reasoning_effort='none'."
 )
 
 RULES: tuple[Rule, ...] = (

@@ -201,7 +201,7 @@ class StreamAssembler:
             error.partial_text = "".join(self._text)
             error.side = "completion" if self.has_output else error.side
             return error
-        if not (self.has_output and error.retryable):
+        if not (self.has_output and (error.retryable or type(error) is ProviderError)):
             return error
         return self.interrupted(
             f"the stream broke off with an error: {error.message}",

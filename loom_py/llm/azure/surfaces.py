@@ -7,7 +7,7 @@ classic one names the deployment in the path and wants an API version, the v1 on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -21,12 +21,15 @@ from loom_py.llm.profiles import ModelProfile
 from loom_py.messages import Message, Response
 from loom_py.options import ChatOptions
 
-__all__ = ["CHAT", "RESPONSES", "Route", "Surface", "choose_surface", "route_of"]
+__all__ = ["CHAT", "RESPONSES", "Route", "Surface", "choose_surface", "profile_on", "route_of"]
 
 SurfaceName: TypeAlias = Literal["chat", "responses"]
 
 CLASSIC_RESPONSES = "2025-03-01"
 """The first dated API version with ``/openai/responses``; older ones use the v1 API for it."""
+
+CLASSIC_SCHEMAS = "2024-08-01"
+"""The first dated API version with JSON schemas as ``response_format``; older ones refuse them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,14 @@ def _encode_responses(
 
 CHAT = Surface("chat", _encode_chat, decode_response, StreamAssembler)
 RESPONSES = Surface("responses", _encode_responses, decode_responses, ResponsesAssembler)
+
+
+def profile_on(config: AzureOpenAIConfig, profile: ModelProfile) -> ModelProfile:
+    """``profile`` as far as the API version of the classic chat completions reaches."""
+    is_old = not config.is_v1 and config.api_version < CLASSIC_SCHEMAS and config.api_version[:4].isdigit()
+    if is_old and profile.structured_output and profile.surface == "chat" and config.surface != "responses":
+        return replace(profile, structured_output=False)
+    return profile
 
 
 def choose_surface(

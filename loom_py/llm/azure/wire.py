@@ -8,7 +8,7 @@ bodies are understood in `errors`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,9 @@ __all__ = ["decode_json", "decode_response", "decode_usage", "encode_json", "enc
 
 OLD_API = "2024-08-01"
 """API versions before this one know neither ``max_completion_tokens`` nor ``stream_options``."""
+
+IMAGE_FOLLOWS = "(an image, shown below)"
+"""The text of a tool message whose result is images alone."""
 
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────
@@ -47,7 +50,7 @@ def encode_request(
     options = options or ChatOptions()
     is_old = api_version[:4].isdigit() and api_version < OLD_API
     body: dict[str, Any] = {
-        "messages": [encode_message(message, tools) for message in messages],
+        "messages": list(_encode_messages(messages, tools)),
         "model": deployment,
     }
     if tools.definitions:
@@ -93,10 +96,37 @@ def _tool_choice(choice: str, tools: EncodedTools) -> Any:
     return {"type": "function", "function": {"name": tools.wire_name(choice)}}
 
 
+def _encode_messages(messages: Sequence[Message], tools: EncodedTools) -> Iterator[dict[str, Any]]:
+    """The messages, with the images of tool results in a user message after the last of the results.
+
+    A tool message may hold text only, and nothing may stand between the results of one reply.
+    """
+    shown: list[dict[str, Any]] = []
+    for message in messages:
+        if shown and message.role != "tool":
+            yield {"role": "user", "content": shown}
+            shown = []
+        yield encode_message(message, tools)
+        if message.role == "tool":
+            shown += _shown_images(message)
+    if shown:
+        yield {"role": "user", "content": shown}
+
+
+def _shown_images(message: Message) -> list[dict[str, Any]]:
+    """The images of a tool result, after a line that says whose they are."""
+    parts = () if isinstance(message.content, str) else message.content
+    images = [_encode_part(part) for part in parts if isinstance(part, ImagePart)]
+    tool = f"the tool {message.name!r}" if message.name else "the tool"
+    said = {"type": "text", "text": f"What {tool} returned for the call {message.tool_call_id}:"}
+    return [said, *images] if images else []
+
+
 def encode_message(message: Message, tools: EncodedTools = NO_TOOLS) -> dict[str, Any]:
     """One message as Azure takes it. The model's own arguments go back byte for byte."""
     if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": message.text}
+        text = message.text or (IMAGE_FOLLOWS if message.content else "")
+        return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": text}
     content: Any = message.content
     if not isinstance(content, str):
         content = [_encode_part(part) for part in content]
