@@ -6,9 +6,10 @@ import uuid
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from dataclasses import fields, replace
-from types import TracebackType, UnionType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from loom_py._closing import Closing
 from loom_py._concurrency import run_coroutine, run_in_thread
 from loom_py.description import Description, Setting
 from loom_py.errors import AgentClosedError, ConfigError, ToolError
@@ -36,7 +37,7 @@ T = TypeVar("T")
 _FREE_CHOICE = (None, "auto", "none")
 
 
-class Agent:
+class Agent(Closing):
     """A model with tools, ready to be asked.
 
     The four verbs do the same and differ in how they answer. ``message`` is text, or parts with
@@ -394,28 +395,6 @@ class Agent:
         async with AsyncExitStack() as stack:
             for thing in reversed(self._owned):
                 stack.push_async_callback(_aclose, thing)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 def _close(thing: object) -> None:

@@ -339,6 +339,8 @@ def profile_table(rows: dict[str, Any]) -> dict[str, Any]:
             "o1-mini and o1-preview take no tools (same documentation).",
             "o1-preview: from the row of the US data zone, as there is no global one.",
             "A version has a line of its own only where it differs from its family.",
+            "efforts are low, medium and high, and what the row says it supports beyond (none, minimal,",
+            "xhigh, max); gpt-5, gpt-5-mini and gpt-5-nano take minimal (Azure's documentation).",
             "structured_output is supports_response_schema, surface is the row's mode.",
             "From gpt-5.4 on tools with reasoning need the responses API (public issue threads of 2026).",
             "Where a row does not say, a chat model takes tools, and takes none in parallel.",
@@ -359,6 +361,7 @@ def profile_of(name: str, row: dict[str, Any]) -> dict[str, Any]:
     """What one model can do, in the fields of ``ModelProfile``."""
     o_series = name[0] == "o" and name[1].isdigit()
     chats = row["mode"] in ("chat", "responses")
+    reasoning = (o_series or row.get("supports_reasoning", False)) and "chat" not in name
     tools = chats and row.get("supports_function_calling", True) and not name.startswith(NO_TOOLS)
     return {
         "context_window": row.get("max_input_tokens"),
@@ -367,12 +370,41 @@ def profile_of(name: str, row: dict[str, Any]) -> dict[str, Any]:
         "parallel_tools": tools and not o_series and row.get("supports_parallel_function_calling", False),
         "vision": row.get("supports_vision", False),
         "streaming": row["mode"] != "embedding",
-        "reasoning": (o_series or row.get("supports_reasoning", False)) and "chat" not in name,
+        "reasoning": reasoning,
         "max_tokens_parameter": max_tokens_parameter(name),
         "structured_output": bool(row.get("supports_response_schema", False)),
         "surface": "responses" if row["mode"] == "responses" else "chat",
         "tools_need_responses": bool(NEED_RESPONSES.match(name)) and "chat" not in name,
+        "efforts": efforts_of(name, row) if reasoning else [],
+        "unsupported": list(NOT_FOR_REASONING) if reasoning else [],
     }
+
+
+NOT_FOR_REASONING = (
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "max_tokens",
+)
+"""What reasoning models refuse (Azure's documentation of reasoning models)."""
+
+
+def efforts_of(name: str, row: dict[str, Any]) -> list[str]:
+    """The reasoning efforts a model takes, as far as its row says; low, medium and high all do."""
+    efforts = ["low", "medium", "high"]
+    minimal = name.startswith(("gpt-5-mini", "gpt-5-nano")) or re.fullmatch(r"gpt-5(-20.*)?", name)
+    if row.get("supports_minimal_reasoning_effort", bool(minimal)):
+        efforts.insert(0, "minimal")
+    if row.get("supports_none_reasoning_effort"):
+        efforts.insert(0, "none")
+    for word in ("xhigh", "max"):
+        if row.get(f"supports_{word}_reasoning_effort"):
+            efforts.append(word)
+    return efforts
 
 
 def max_tokens_parameter(name: str) -> str:

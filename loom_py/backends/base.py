@@ -6,9 +6,9 @@ import difflib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from loom_py._closing import Closing
 from loom_py._concurrency import run_in_thread
 from loom_py.backends.protocol import Capabilities, QueryResult, Resource, Schema
 from loom_py.backends.results import to_jsonable
@@ -18,7 +18,7 @@ from loom_py.tools import Tool
 __all__ = ["BaseBackend"]
 
 
-class BaseBackend(ABC):
+class BaseBackend(Closing, ABC):
     """A backend whose author writes `execute_query`, and whatever else the source can do.
 
     ::
@@ -67,7 +67,7 @@ class BaseBackend(ABC):
         """JSON-compatible facts about one resource: here, its schema's."""
         return self.get_schema(resource).metadata
 
-    def ping(self) -> None:  # noqa: B027 - a source without a connection has nothing to do
+    def ping(self) -> None:
         """Raise `BackendConnectionError` unless the source answers; here, it always does."""
 
     def capabilities(self) -> Capabilities:
@@ -78,7 +78,7 @@ class BaseBackend(ABC):
         """Run a custom operation. Raises `BackendError` for one that does not exist."""
         raise unknown_operation(self.name, operation, self.capabilities().operations)
 
-    def close(self) -> None:  # noqa: B027 - see ping
+    def close(self) -> None:
         """Let go of every connection; here, there are none."""
 
     # ── async twins ──
@@ -176,22 +176,6 @@ class BaseBackend(ABC):
         )
 
     # ── life ──
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
 from types import MappingProxyType
+from typing import Any
 
 from loom_py.llm.models import family_of, infer_model, resolve_model
 
@@ -23,7 +24,9 @@ class ModelProfile:
     not known. ``reasoning`` models think before they answer and take no sampling parameters.
     ``max_tokens_parameter`` is the name under which the API takes the output limit.
     ``structured_output`` models keep to a JSON schema. ``surface`` is the API that answers, and
-    ``tools_need_responses`` models take tools with reasoning on the responses API only.
+    ``tools_need_responses`` models take tools with reasoning on the responses API only. ``efforts`` are
+    the values of ``reasoning_effort`` it takes (empty: not known), and ``unsupported`` the parameters
+    it refuses.
     """
 
     context_window: int | None = None
@@ -37,10 +40,15 @@ class ModelProfile:
     structured_output: bool = False
     surface: str = "chat"
     tools_need_responses: bool = False
+    efforts: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
 
 
 UNKNOWN_PROFILE = ModelProfile()
 """A model nothing is known about: assumed to take tools and to stream."""
+
+NOT_FOR_REASONING = ("temperature", "top_p", "logprobs", "top_logprobs", "logit_bias", "max_tokens")
+"""What an unlisted reasoning model is taken to refuse, as all listed ones do."""
 
 _UNLISTED_O = re.compile(r"(?<![a-z0-9])o[1-9](?![a-z0-9])")
 _UNLISTED_GPT = re.compile(r"(?<![a-z0-9])gpt[-_. ]?[5-9](?![a-z0-9])")
@@ -64,14 +72,22 @@ def profile_for(model: str | None) -> ModelProfile:
             return profiles[name]
     name = model.lower()
     if _UNLISTED_O.search(name) and "gpt" not in name:
-        return ModelProfile(reasoning=True, parallel_tools=False, structured_output=True)
+        return ModelProfile(
+            reasoning=True, parallel_tools=False, structured_output=True, unsupported=NOT_FOR_REASONING
+        )
     if _UNLISTED_GPT.search(name) and "chat" not in name:
-        return ModelProfile(reasoning=True, structured_output=True)
+        return ModelProfile(reasoning=True, structured_output=True, unsupported=NOT_FOR_REASONING)
     return UNKNOWN_PROFILE
+
+
+def _profile(fields: Mapping[str, Any]) -> ModelProfile:
+    """A profile from JSON, whose lists are tuples here."""
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return ModelProfile(**{**fields, **lists})
 
 
 @cache
 def _bundled() -> Mapping[str, ModelProfile]:
     text = (files("loom_py.llm") / "data" / "model_profiles.json").read_text(encoding="utf-8")
     models = json.loads(text)["models"]
-    return MappingProxyType({name: ModelProfile(**fields) for name, fields in models.items()})
+    return MappingProxyType({name: _profile(fields) for name, fields in models.items()})

@@ -91,3 +91,14 @@ def test_no_figure_is_absurd(family: str) -> None:
     assert profile.context_window is None or profile.context_window > 0
     assert profile.max_output is None or profile.max_output > 0
     assert profile.tools or not profile.parallel_tools
+
+
+def test_reasoning_models_say_which_efforts_they_take_and_what_they_refuse() -> None:
+    assert profile_for("gpt-5").efforts == ("minimal", "low", "medium", "high")
+    assert profile_for("gpt-5.4").efforts == ("none", "minimal", "low", "medium", "high", "xhigh")
+    assert profile_for("o3").efforts == ("low", "medium", "high")
+    assert "temperature" in profile_for("o3").unsupported
+    assert profile_for("gpt-4o").efforts == profile_for("gpt-4o").unsupported == ()
+    assert "top_p" in profile_for("gpt-9-prod").unsupported
+    for name in ("gpt-5", "gpt-5.6-luna", "o4-mini", "gpt-6-sol"):
+        assert profile_for(name).unsupported == profile_for("o1").unsupported

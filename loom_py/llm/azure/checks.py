@@ -11,7 +11,7 @@ from loom_py.options import ChatOptions
 
 __all__ = ["check_call"]
 
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 VERBOSITIES = ("low", "medium", "high")
 
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
+from loom_py._closing import Closing
 from loom_py._log import get_logger
 from loom_py.description import Description, Setting, masked
 from loom_py.errors import (
@@ -54,6 +54,9 @@ __all__ = ["AzureOpenAIClient"]
 
 SHORTEST_SECRET = 6
 """Characters from which a credential is looked for in texts; a shorter one would be found in words."""
+
+REFUSED_VALUE = frozenset({"unsupported_value", "invalid_value"})
+"""Azure's codes for a parameter that is known, with a value that is not."""
 
 _log = get_logger(provider="azure-openai")
 
@@ -104,7 +107,7 @@ class _Call:
         raise self.attempts.failure(failure)
 
 
-class AzureOpenAIClient(BaseProvider):
+class AzureOpenAIClient(Closing, BaseProvider):
     """A chat deployment on Azure OpenAI.
 
     Args:
@@ -468,8 +471,16 @@ class AzureOpenAIClient(BaseProvider):
             error = error_from_answer(answer.status_code, answer.headers, answer.content)
             if isinstance(error, NotFoundError):
                 error.hint = not_found_hint(self.config, request.http.route, error)
+            elif isinstance(error, InvalidRequestError) and error.provider_code in REFUSED_VALUE:
+                error.hint = self._known_efforts(error.param) or error.hint
             return self._complete_error(error, answer.headers)
         return self._complete_error(transport_failure(exc, self.config.endpoint, request.http.timeout), {})
+
+    def _known_efforts(self, param: str | None) -> str | None:
+        """The values that may go where a reasoning effort was refused, if the model is known."""
+        if not (param or "").startswith("reasoning") or not self._profile.efforts:
+            return None
+        return f"This model is known to take reasoning_effort {', '.join(self._profile.efforts)}."
 
     def _forget_credential(self, sent: Mapping[str, str]) -> None:
         """Azure refused what was ``sent``: the next call asks for another."""
@@ -526,25 +537,3 @@ class AzureOpenAIClient(BaseProvider):
     async def aclose(self) -> None:
         """Close the connections of this event loop and the sync ones."""
         await self._connections.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from loom_py.errors import ContentFilterError, ProviderError, StreamInterruptedError
+from loom_py.errors import ProviderError
 from loom_py.events import StreamEvent, TextDelta, ToolCallStarted
 from loom_py.llm.azure.responses import (
     calls_of,
@@ -23,6 +23,7 @@ from loom_py.llm.azure.responses import (
     text_of,
 )
 from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
+from loom_py.llm.azure.stream import Assembly
 from loom_py.llm.azure.wire import model_of, string_or_empty
 from loom_py.messages import Response, TokenUsage, ToolCall
 
@@ -58,7 +59,7 @@ class _Item:
         return item
 
 
-class ResponsesAssembler:
+class ResponsesAssembler(Assembly):
     """The state of one streamed reply: fed with events' JSON, it gives ours and at last the response."""
 
     def __init__(self, tools: EncodedTools = NO_TOOLS) -> None:
@@ -231,28 +232,3 @@ class ResponsesAssembler:
             # what was shown is what was said
             return replace(response, message=streamed) if streamed else response
         raise failure
-
-    def interrupted(self, why: str, **facts: Any) -> StreamInterruptedError:
-        """The error for a stream that broke off, with all that had come."""
-        return StreamInterruptedError(
-            why,
-            partial_text="".join(self._text),
-            partial_tool_calls=self.calls(),
-            tokens_used=self._usage,
-            **facts,
-        )
-
-    def _error(self, error: ProviderError) -> ProviderError:
-        """The error with all that had come; of a passing fault after output, an interruption."""
-        error.tokens_used = self._usage
-        if isinstance(error, ContentFilterError):
-            error.partial_text = "".join(self._text)
-            error.side = "completion" if self.has_output else error.side
-            return error
-        if not (self.has_output and (error.retryable or type(error) is ProviderError)):
-            return error
-        return self.interrupted(
-            f"the stream broke off with an error: {error.message}",
-            provider_code=error.provider_code,
-            retry_after=error.retry_after,
-        )

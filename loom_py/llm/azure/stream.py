@@ -32,7 +32,7 @@ from loom_py.llm.azure.wire import (
 from loom_py.llm.provider import events_of
 from loom_py.messages import Response, TokenUsage, ToolCall
 
-__all__ = ["StreamAssembler", "StreamDecoder"]
+__all__ = ["Assembly", "StreamAssembler", "StreamDecoder"]
 
 
 class _CallFragments:
@@ -47,7 +47,48 @@ class _CallFragments:
         self.started = False
 
 
-class StreamAssembler:
+class Assembly:
+    """What the assemblers of both surfaces share: the errors of a stream, with all that had come."""
+
+    _text: list[str]
+    _usage: TokenUsage | None
+
+    @property
+    def has_output(self) -> bool:
+        """Whether any text or tool call has come."""
+        return bool(self._text)
+
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls as they have come so far."""
+        return ()
+
+    def interrupted(self, why: str, **facts: Any) -> StreamInterruptedError:
+        """The error for a stream that broke off, with all that had come."""
+        return StreamInterruptedError(
+            why,
+            partial_text="".join(self._text),
+            partial_tool_calls=self.calls(),
+            tokens_used=self._usage,
+            **facts,
+        )
+
+    def _error(self, error: ProviderError) -> ProviderError:
+        """An error chunk's error; of a passing fault after output, an interruption."""
+        error.tokens_used = self._usage
+        if isinstance(error, ContentFilterError):
+            error.partial_text = "".join(self._text)
+            error.side = "completion" if self.has_output else error.side
+            return error
+        if not (self.has_output and (error.retryable or type(error) is ProviderError)):
+            return error
+        return self.interrupted(
+            f"the stream broke off with an error: {error.message}",
+            provider_code=error.provider_code,
+            retry_after=error.retry_after,
+        )
+
+
+class StreamAssembler(Assembly):
     """The state of one streamed reply: fed with chunks, it gives events and at last the response."""
 
     def __init__(self, tools: EncodedTools = NO_TOOLS) -> None:
@@ -183,31 +224,6 @@ class StreamAssembler:
     def _filtered_offsets(self) -> dict[str, Any]:
         """Where in the text the verdict that blocked holds, where the filter said."""
         return dict(self._offsets) if isinstance(self._offsets, Mapping) else {}
-
-    def interrupted(self, why: str, **facts: Any) -> StreamInterruptedError:
-        """The error for a stream that broke off, with all that had come."""
-        return StreamInterruptedError(
-            why,
-            partial_text="".join(self._text),
-            partial_tool_calls=self.calls(),
-            tokens_used=self._usage,
-            **facts,
-        )
-
-    def _error(self, error: ProviderError) -> ProviderError:
-        """An error chunk's error; of a passing fault after output, an interruption."""
-        error.tokens_used = self._usage
-        if isinstance(error, ContentFilterError):
-            error.partial_text = "".join(self._text)
-            error.side = "completion" if self.has_output else error.side
-            return error
-        if not (self.has_output and (error.retryable or type(error) is ProviderError)):
-            return error
-        return self.interrupted(
-            f"the stream broke off with an error: {error.message}",
-            provider_code=error.provider_code,
-            retry_after=error.retry_after,
-        )
 
     def _metadata(self) -> dict[str, Any]:
         metadata: dict[str, Any] = {"service_tier": self._service_tier} if self._service_tier else {}

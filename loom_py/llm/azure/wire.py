@@ -28,6 +28,10 @@ IMAGE_FOLLOWS = "(an image, shown below)"
 """The text of a tool message whose result is images alone."""
 
 
+SAMPLING = ("temperature", "top_p")
+"""What no reasoning model takes."""
+
+
 # ── requests ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -79,15 +83,13 @@ def _settings(options: ChatOptions, profile: ModelProfile) -> dict[str, Any]:
         "verbosity": options.verbosity,
         "prompt_cache_key": options.prompt_cache_key,
     }
-    if profile.reasoning:
-        settings["reasoning_effort"] = options.reasoning_effort
-    else:
-        settings |= {
-            "temperature": options.temperature,
-            "top_p": options.top_p,
-            "reasoning_effort": options.reasoning_effort,
-        }
-    return {key: value for key, value in settings.items() if value is not None}
+    settings |= {
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "reasoning_effort": options.reasoning_effort,
+    }
+    refused = {*profile.unsupported, *(SAMPLING if profile.reasoning else ())}
+    return {key: value for key, value in settings.items() if value is not None and key not in refused}
 
 
 def _tool_choice(choice: str, tools: EncodedTools) -> Any:

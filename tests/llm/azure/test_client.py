@@ -31,6 +31,7 @@ from loom_py.errors import (
     RateLimitError,
     RequestTimeoutError,
     StreamInterruptedError,
+    UnsupportedParameterError,
 )
 from loom_py.options import ChatOptions
 
@@ -672,3 +673,23 @@ repr(client), client.profile, client.close()
 assert not {"openai", "httpx2"} & set(sys.modules), "imported too early"
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_refused_effort_is_answered_with_those_the_model_takes() -> None:
+    refusal = {
+        "error": {
+            "message": "Unsupported value: 'reasoning_effort' does not support 'none' with this model.",
+            "param": "reasoning_effort",
+            "code": "unsupported_value",
+        }
+    }
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(400, json=refusal))
+    client = AzureOpenAIClient(
+        endpoint="https://x.openai.azure.com",
+        deployment_id="o3",
+        api_key="a-key",
+        http_client=httpx2.Client(transport=transport),
+    )
+    with pytest.raises(UnsupportedParameterError) as caught:
+        client.chat(HELLO, options=ChatOptions(reasoning_effort="none"))
+    assert caught.value.hint == "This model is known to take reasoning_effort low, medium, high."
