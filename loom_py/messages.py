@@ -239,7 +239,8 @@ class Message(JSONForm):
 
 def _parts(content: Any) -> tuple[ContentPart, ...]:
     """``content`` as parts. Raises `TypeError` for anything that is neither text nor parts."""
-    parts = tuple(content) if isinstance(content, Iterable) and not isinstance(content, bytes) else (content,)
+    several = isinstance(content, Iterable) and not isinstance(content, bytes)
+    parts: tuple[Any, ...] = tuple(content) if several else (content,)
     for part in parts:
         if not isinstance(part, (TextPart, ImagePart)):
             kind = type(part).__name__

@@ -401,10 +401,7 @@ def efforts_of(name: str, row: dict[str, Any]) -> list[str]:
         efforts.insert(0, "minimal")
     if row.get("supports_none_reasoning_effort"):
         efforts.insert(0, "none")
-    for word in ("xhigh", "max"):
-        if row.get(f"supports_{word}_reasoning_effort"):
-            efforts.append(word)
-    return efforts
+    return efforts + [word for word in ("xhigh", "max") if row.get(f"supports_{word}_reasoning_effort")]
 
 
 def max_tokens_parameter(name: str) -> str:

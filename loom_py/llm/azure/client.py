@@ -20,23 +20,19 @@ from loom_py.errors import (
     ConfigError,
     InvalidRequestError,
     LoomError,
-    MalformedResponseError,
-    NotFoundError,
-    RequestTimeoutError,
 )
 from loom_py.events import FinalResponse, StreamEvent, UsageEvent
 from loom_py.llm.azure.attempts import Attempts, Knowledge
 from loom_py.llm.azure.auth import KeySource, TokenProvider, TokenSource, default_credential
 from loom_py.llm.azure.checks import check_call
-from loom_py.llm.azure.config import AzureOpenAIConfig, bare_token
+from loom_py.llm.azure.config import AzureOpenAIConfig
 from loom_py.llm.azure.connections import Connections, HttpRequest
 from loom_py.llm.azure.costs import DeploymentCosts
 from loom_py.llm.azure.debug import WireDebug
-from loom_py.llm.azure.doctor import not_found_hint
-from loom_py.llm.azure.errors import error_from_answer
-from loom_py.llm.azure.failures import transport_failure
-from loom_py.llm.azure.headers import facts, header, request_id
+from loom_py.llm.azure.failures import Failures
+from loom_py.llm.azure.headers import facts, header
 from loom_py.llm.azure.schema import EncodedTools, encode_tools
+from loom_py.llm.azure.secrets import Secrets
 from loom_py.llm.azure.stream import StreamDecoder
 from loom_py.llm.azure.surfaces import Surface, choose_surface, profile_on, route_of
 from loom_py.llm.azure.wire import decode_json, encode_json, model_of
@@ -51,12 +47,6 @@ if TYPE_CHECKING:
     import httpx2
 
 __all__ = ["AzureOpenAIClient"]
-
-SHORTEST_SECRET = 6
-"""Characters from which a credential is looked for in texts; a shorter one would be found in words."""
-
-REFUSED_VALUE = frozenset({"unsupported_value", "invalid_value"})
-"""Azure's codes for a parameter that is known, with a value that is not."""
 
 _log = get_logger(provider="azure-openai")
 
@@ -213,7 +203,9 @@ class AzureOpenAIClient(Closing, BaseProvider):
             timeout=config.timeout,
         )
         self._costs = DeploymentCosts(config)
-        self._debug = WireDebug.of(wire_debug, self._mask)
+        secrets = Secrets(config, self._tokens, keys)
+        self._debug = WireDebug.of(wire_debug, secrets.mask)
+        self._failures = Failures(config, self._profile, self._costs, secrets, self._debug)
         self._keys = keys
         self._knowledge = Knowledge(config.deployment_id)
         self._connections = Connections(
@@ -276,7 +268,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
             try:
                 answer = self._connections.post(call.request.http)
             except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-                failure = self._failure(exc, call.request)
+                failure = self._failures.of(exc, call.request.http)
             else:
                 return self._decode(call, answer)
             call.correct(failure)
@@ -294,7 +286,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
             try:
                 answer = await self._connections.apost(call.request.http)
             except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-                failure = self._failure(exc, call.request)
+                failure = self._failures.of(exc, call.request.http)
             else:
                 return self._decode(call, answer)
             call.correct(failure)
@@ -319,7 +311,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
                     self._debug.data(data)
                     yield from decoder.feed(data)
             except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-                failure = self._stream_failure(exc, call.request, decoder, answer)
+                failure = self._failures.of_stream(exc, call.request.http, decoder, answer)
             finally:
                 if answer is not None:
                     answer.close()
@@ -349,7 +341,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
                     for event in decoder.feed(data):
                         yield event
             except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
-                failure = self._stream_failure(exc, call.request, decoder, answer)
+                failure = self._failures.of_stream(exc, call.request.http, decoder, answer)
             finally:
                 if answer is not None:
                     await answer.aclose()
@@ -421,7 +413,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
         except LoomError as error:
             if not isinstance(error, InvalidRequestError):
                 call.attempts.worked()  # the request was taken, whatever became of the answer
-            failure = self._complete_error(error, headers, model)
+            failure = self._failures.complete(error, headers, model)
         else:
             return self._complete(call, response, headers)
         raise failure
@@ -430,7 +422,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
         try:
             events, response = decoder.finish()
         except LoomError as error:
-            failure = self._complete_error(error, answer.headers, decoder.model)
+            failure = self._failures.complete(error, answer.headers, decoder.model)
         else:
             response = self._complete(call, response, answer.headers)
             yield from events
@@ -454,79 +446,6 @@ class AzureOpenAIClient(Closing, BaseProvider):
         cost = self._costs.cost(response.tokens_used, served, metadata.get("service_tier"))
         metadata["cost"] = cost.to_dict()
         return replace(response, model=served, cost_usd=cost.usd, metadata=metadata)
-
-    # ── failures ─────────────────────────────────────────────────────────────────────────
-
-    def _failure(self, exc: Exception, request: _Request) -> LoomError:
-        """The typed error for whatever the SDK, its transport or a credential raised."""
-        import openai
-
-        if isinstance(exc, LoomError):
-            return self._complete_error(exc, {})
-        if isinstance(exc, openai.APIStatusError):
-            answer = exc.response
-            self._debug.answer(answer.status_code, answer.headers, answer.content)
-            if answer.status_code == 401:
-                self._forget_credential(answer.request.headers)
-            error = error_from_answer(answer.status_code, answer.headers, answer.content)
-            if isinstance(error, NotFoundError):
-                error.hint = not_found_hint(self.config, request.http.route, error)
-            elif isinstance(error, InvalidRequestError) and error.provider_code in REFUSED_VALUE:
-                error.hint = self._known_efforts(error.param) or error.hint
-            return self._complete_error(error, answer.headers)
-        return self._complete_error(transport_failure(exc, self.config.endpoint, request.http.timeout), {})
-
-    def _known_efforts(self, param: str | None) -> str | None:
-        """The values that may go where a reasoning effort was refused, if the model is known."""
-        if not (param or "").startswith("reasoning") or not self._profile.efforts:
-            return None
-        return f"This model is known to take reasoning_effort {', '.join(self._profile.efforts)}."
-
-    def _forget_credential(self, sent: Mapping[str, str]) -> None:
-        """Azure refused what was ``sent``: the next call asks for another."""
-        refused = bare_token(sent.get("authorization") or "") or sent.get("api-key") or ""
-        for source in (self._tokens, self._keys):
-            if source is not None:
-                source.forget(refused)
-
-    def _stream_failure(
-        self, exc: Exception, request: _Request, decoder: StreamDecoder, answer: httpx2.Response | None
-    ) -> LoomError | None:
-        """The error of a stream that broke; ``None`` where all of the answer had come before."""
-        if answer is None:
-            return self._failure(exc, request)
-        if isinstance(exc, LoomError):
-            return self._complete_error(exc, answer.headers, decoder.model)
-        if decoder.is_whole:
-            return None
-        failure = transport_failure(exc, self.config.endpoint, request.http.timeout)
-        says_more = isinstance(failure, (MalformedResponseError, RequestTimeoutError))
-        if decoder.assembler.has_output or not says_more:
-            failure = decoder.assembler.interrupted(f"the stream broke off: {failure.message}")
-        return self._complete_error(failure, answer.headers, decoder.model)
-
-    def _complete_error(self, error: LoomError, headers: Mapping[str, str], model: str = "") -> LoomError:
-        """``error`` with what only the client knows, and without any credential in its text."""
-        error.deployment = error.deployment or self.model
-        error.request_id = error.request_id or request_id(headers)
-        error.message = self._mask(error.message)
-        error.args = (error.message,)
-        if error.cost_usd is None:
-            served = header(headers, "x-ms-served-model") or model
-            error.cost_usd = self._costs.cost(error.tokens_used, served).usd
-        return error
-
-    def _mask(self, text: str) -> str:
-        """``text`` without any credential that might have been echoed in it."""
-        kept = (self.config.api_key, self.config.entra_token)
-        secrets = [secret.get_secret_value() for secret in kept if secret is not None]
-        secrets += [
-            each for source in (self._tokens, self._keys) if source is not None for each in source.given
-        ]
-        for secret in secrets:
-            if len(secret) >= SHORTEST_SECRET:
-                text = text.replace(secret, "***")
-        return text
 
     # ── closing ──────────────────────────────────────────────────────────────────────────
 

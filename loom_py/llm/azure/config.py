@@ -148,12 +148,13 @@ class AzureOpenAIConfig(BaseModel):
         values, sources = _with_environment(settings, has_credential)
         problems = _missing(values, has_credential)
         named = {problem.field for problem in problems}
+        config = None
         try:
             given = {key: value for key, value in values.items() if key not in named}
             config = cls(**given, sources=sources)
         except ValidationError as exc:
             problems += [_problem(error) for error in exc.errors() if error["loc"][0] not in named]
-        if not problems:
+        if config is not None and not problems:
             return config
         if len(problems) == 1 and problems[0].error is not None:
             raise problems[0].error

@@ -2,16 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from loom_py.errors import (
     ConnectionFailedError,
+    InvalidRequestError,
     LoomError,
     MalformedResponseError,
+    NotFoundError,
     ProviderError,
     RequestTimeoutError,
 )
-from loom_py.llm.azure.connections import CONNECT_TIMEOUT
+from loom_py.llm.azure.config import AzureOpenAIConfig
+from loom_py.llm.azure.connections import CONNECT_TIMEOUT, HttpRequest
+from loom_py.llm.azure.costs import DeploymentCosts
+from loom_py.llm.azure.debug import WireDebug
+from loom_py.llm.azure.doctor import not_found_hint
+from loom_py.llm.azure.errors import error_from_answer
+from loom_py.llm.azure.headers import header, request_id
+from loom_py.llm.azure.secrets import Secrets
+from loom_py.llm.azure.stream import StreamDecoder
+from loom_py.llm.profiles import ModelProfile
 
-__all__ = ["transport_failure"]
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["Failures", "transport_failure"]
+
+
+REFUSED_VALUE = frozenset({"unsupported_value", "invalid_value"})
+"""Azure's codes for a parameter that is known, with a value that is not."""
+
+
+class Failures:
+    """Whatever goes wrong in calls of one deployment, as errors of ours that know all there is to know."""
+
+    def __init__(
+        self,
+        config: AzureOpenAIConfig,
+        profile: ModelProfile,
+        costs: DeploymentCosts,
+        secrets: Secrets,
+        debug: WireDebug,
+    ) -> None:
+        self._config = config
+        self._profile = profile
+        self._costs = costs
+        self._secrets = secrets
+        self._debug = debug
+
+    def of(self, exc: Exception, request: HttpRequest) -> LoomError:
+        """The typed error for whatever the SDK, its transport or a credential raised."""
+        import openai
+
+        if isinstance(exc, LoomError):
+            return self.complete(exc, {})
+        if isinstance(exc, openai.APIStatusError):
+            answer = exc.response
+            self._debug.answer(answer.status_code, answer.headers, answer.content)
+            if answer.status_code == 401:
+                self._secrets.refused(answer.request.headers)
+            error = error_from_answer(answer.status_code, answer.headers, answer.content)
+            if isinstance(error, NotFoundError):
+                error.hint = not_found_hint(self._config, request.route, error)
+            elif isinstance(error, InvalidRequestError) and error.provider_code in REFUSED_VALUE:
+                error.hint = self._known_efforts(error.param) or error.hint
+            return self.complete(error, answer.headers)
+        return self.complete(transport_failure(exc, self._config.endpoint, request.timeout), {})
+
+    def _known_efforts(self, param: str | None) -> str | None:
+        """The values that may go where a reasoning effort was refused, if the model is known."""
+        if not (param or "").startswith("reasoning") or not self._profile.efforts:
+            return None
+        return f"This model is known to take reasoning_effort {', '.join(self._profile.efforts)}."
+
+    def of_stream(
+        self, exc: Exception, request: HttpRequest, decoder: StreamDecoder, answer: httpx2.Response | None
+    ) -> LoomError | None:
+        """The error of a stream that broke; ``None`` where all of the answer had come before."""
+        if answer is None:
+            return self.of(exc, request)
+        if isinstance(exc, LoomError):
+            return self.complete(exc, answer.headers, decoder.model)
+        if decoder.is_whole:
+            return None
+        failure = transport_failure(exc, self._config.endpoint, request.timeout)
+        says_more = isinstance(failure, (MalformedResponseError, RequestTimeoutError))
+        if decoder.assembler.has_output or not says_more:
+            failure = decoder.assembler.interrupted(f"the stream broke off: {failure.message}")
+        return self.complete(failure, answer.headers, decoder.model)
+
+    def complete(self, error: LoomError, headers: Mapping[str, str], model: str = "") -> LoomError:
+        """``error`` with what only the client knows, and without any credential in its text."""
+        error.deployment = error.deployment or self._config.deployment_id
+        error.request_id = error.request_id or request_id(headers)
+        error.message = self._secrets.mask(error.message)
+        error.args = (error.message,)
+        if error.cost_usd is None:
+            served = header(headers, "x-ms-served-model") or model
+            error.cost_usd = self._costs.cost(error.tokens_used, served).usd
+        return error
 
 
 def transport_failure(exc: Exception, endpoint: str, timeout: float) -> LoomError:

@@ -94,8 +94,9 @@ def _number(value: str | None, scale: float = 1.0) -> float | None:
 
 
 def _seconds_or_date(value: str | None, clock: Callable[[], float]) -> float | None:
-    if value is None or (seconds := _number(value)) is not None:
-        return None if value is None else seconds
+    seconds = _number(value)
+    if value is None or seconds is not None:
+        return seconds
     try:
         date = parsedate_to_datetime(value)
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - clock()

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from loom_py.llm.azure.config import AzureOpenAIConfig
-from loom_py.llm.azure.responses import decode_responses, encode_responses_request
+from loom_py.llm.azure.responses import decode_responses
+from loom_py.llm.azure.responses_request import encode_responses_request
 from loom_py.llm.azure.responses_stream import ResponsesAssembler
 from loom_py.llm.azure.schema import EncodedTools
 from loom_py.llm.azure.stream import StreamAssembler, StreamDecoder

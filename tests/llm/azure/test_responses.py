@@ -20,7 +20,8 @@ from loom_py.errors import (
     ServiceUnavailableError,
 )
 from loom_py.llm.azure.errors import error_from_answer
-from loom_py.llm.azure.responses import NAMESPACE, decode_responses, encode_responses_request
+from loom_py.llm.azure.responses import decode_responses
+from loom_py.llm.azure.responses_request import NAMESPACE, encode_responses_request
 from loom_py.llm.azure.schema import encode_tools
 from loom_py.llm.profiles import ModelProfile, profile_for
 from loom_py.messages import ImagePart, Message, Response, TextPart, TokenUsage, ToolCall, ToolSpec
