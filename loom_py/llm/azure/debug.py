@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = ["WireDebug"]
 
-SECRET_HEADERS = frozenset({"api-key", "authorization", "cookie", "set-cookie", "ocp-apim-subscription-key"})
+_SECRET_NAME = re.compile(r"key|token|secret|auth|cookie|password|credential", re.IGNORECASE)
+_NO_SECRET = re.compile(r"token(s|_details|_count)?$|ratelimit|_tokens", re.IGNORECASE)
+_JSON_PAIR = re.compile(r'("(?P<name>[\w-]+)"\s*:\s*)"(?:[^"\\]|\\.)+"')
+_BEARER = re.compile(r"\b(Bearer )\S{8,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 
 
 class WireDebug:
@@ -67,14 +71,21 @@ class WireDebug:
 
     def _show(self, text: str) -> None:
         if self._sink is not None:
-            self._sink(self._mask(text))
+            self._sink(_BEARER.sub(r"\1***", self._mask(text)))
 
 
 def _text(body: bytes) -> str:
-    return body.decode("utf-8", "replace")
+    return _JSON_PAIR.sub(_without_secret, body.decode("utf-8", "replace"))
+
+
+def _without_secret(pair: re.Match[str]) -> str:
+    """A JSON property as it is, or masked where its name says that it holds a secret."""
+    return f'{pair[1]}"***"' if _is_secret(pair["name"]) else pair[0]
+
+
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None and _NO_SECRET.search(name) is None
 
 
 def _headers(headers: Mapping[str, str]) -> str:
-    return "".join(
-        f"  {name}: {'***' if name.lower() in SECRET_HEADERS else value}\n" for name, value in headers.items()
-    )
+    return "".join(f"  {name}: {'***' if _is_secret(name) else value}\n" for name, value in headers.items())

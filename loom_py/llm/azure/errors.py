@@ -30,7 +30,7 @@ from loom_py.errors import (
 )
 from loom_py.llm.azure.headers import header, request_id, retry_after
 
-__all__ = ["RULES", "Failure", "error_from_answer", "error_from_body", "filter_verdicts"]
+__all__ = ["RULES", "Failure", "error_from_answer", "error_from_body", "filter_verdicts", "is_error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +115,18 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ContextLengthError,
         status=(400, 413),
-        message=r"maximum context length|prompt is too long|exceeds? (the )?context (limit|window|length)",
+        message=r"maximum context length|prompt is too long|exceeds? (the )?context (limit|window|length)"
+        r"|exceeds? the configured limit of [\d,]+ tokens",
     ),
     # 401: key, token, role
     Rule(AuthenticationError, _ROLE, (401,), codes=("permissiondenied",)),
     Rule(AuthenticationError, _ROLE, (401,), message=r"principal|data action"),
+    Rule(
+        AuthenticationError,
+        "The identity belongs to another tenant than the resource: sign in to the resource's tenant.",
+        (401,),
+        message=r"tenant",
+    ),
     Rule(AuthenticationError, _RENEW, (401,), message=r"token|audience|expired"),
     Rule(AuthenticationError, _KEY, (401,)),
     # 403: network or rights
@@ -149,19 +156,44 @@ RULES: tuple[Rule, ...] = (
         (403,),
         message=r"temporarily blocked",
     ),
+    Rule(
+        NetworkAccessError,
+        "This address is not admitted: add it to the resource's (or the gateway's) allowed addresses.",
+        (403,),
+        message=r"\bIP\b.*(not allowed|not permitted|denied|blocked)",
+    ),
+    Rule(
+        PermissionDeniedError,
+        "API keys are switched off for this resource: use credential= with a Microsoft Entra identity.",
+        (403,),
+        codes=("authenticationtypedisabled",),
+    ),
+    Rule(
+        PermissionDeniedError,
+        "API keys are switched off for this resource: use credential= with a Microsoft Entra identity.",
+        (403,),
+        message=r"key based authentication is disabled",
+    ),
+    Rule(RateLimitError, "The gateway's call quota is used up.", (403,), message=r"out of call volume quota"),
+    Rule(
+        PermissionDeniedError,
+        "The subscription is disabled: see its state in the Azure portal.",
+        (403,),
+        message=r"subscription .*disabled",
+    ),
     Rule(PermissionDeniedError, _ROLE, (403,)),
     # 404: deployment, or path and API version
     Rule(
         DeploymentNotFoundError,
         "Check the deployment's name (not the model's) in the resource behind this endpoint; a new"
         " deployment takes up to five minutes.",
-        codes=("deploymentnotfound",),
+        codes=("deploymentnotfound", "model_not_found", "unknown_model"),
     ),
     Rule(
         DeploymentNotFoundError,
         "Check the deployment's name (not the model's) in the resource behind this endpoint.",
         (404,),
-        message=r"deployment .*does not exist",
+        message=r"(deployment|model) .*does not exist|unknown model",
     ),
     Rule(
         NotFoundError,
@@ -172,6 +204,11 @@ RULES: tuple[Rule, ...] = (
     # 408, 429
     Rule(RequestTimeoutError, "Raise timeout=, or ask for less at once.", (408,)),
     Rule(RequestTimeoutError, "Raise timeout=, or ask for less at once.", codes=("timeout",)),
+    Rule(
+        RateLimitError,
+        "The quota itself is used up, and waiting does not help: raise it in the Azure portal.",
+        codes=("insufficient_quota",),
+    ),
     Rule(RateLimitError, status=(429,)),
     Rule(RateLimitError, codes=("429", "ratelimitreached", "rate_limit_exceeded", "too_many_requests")),
     # 400: what the model or the gateway dislikes
@@ -198,13 +235,19 @@ RULES: tuple[Rule, ...] = (
         InvalidRequestError,
         "Name tools with letters, digits, '_' and '-' only, at most 64 characters.",
         (400,),
-        message=r"tools\[\d+\]\.function\.name|tool_calls\[\d+\]\.function\.name",
+        message=r"(tools|tool_calls)\[\d+\]\.(function\.)?name",
     ),
     Rule(
         InvalidRequestError,
         "The deployment is of the model the message names; use a deployment of a chat model.",
         (400,),
         codes=("operationnotsupported",),
+    ),
+    Rule(
+        InvalidRequestError,
+        "Set api_version= to one that this model and surface know, or use the v1 API (api='v1').",
+        (400,),
+        message=r"api[- ]versions?\b",
     ),
     Rule(InvalidRequestError, status=(400, 405, 413, 415, 422)),
     # redirects that were not followed
@@ -220,10 +263,13 @@ RULES: tuple[Rule, ...] = (
 )
 
 _KINDS = (
-    ("tokens", r"ratelimit-token|token rate limit|tokens? per minute"),
+    ("daily", r"by ?day|per day|per 86400 ?s|daily|call volume quota"),
+    ("tokens", r"ratelimit-token|tokens?[ -](rate )?limit|tokens? per minute"),
     ("requests", r"ratelimit-(request|call)|(call|request) rate limit|requests? per minute"),
-    ("capacity", r"high demand|capacity|overloaded"),
+    ("capacity", r"high demand|capacity|overloaded|utili[sz]ation|provisioned"),
 )
+
+_NAMED_PARAMETER = re.compile(r"unsupported (?:parameter|value): '([\w.]+)'", re.IGNORECASE)
 
 MAX_MESSAGE = 2000
 """Characters of a server's message that are kept; a gateway may send a whole page."""
@@ -240,7 +286,8 @@ def error_from_body(data: Mapping[str, Any], headers: Mapping[str, str] | None =
     """The typed error for an error object that came with status 200 or inside a stream."""
     failure = _from_json(None, data, headers or {})
     error = data.get("error")
-    claims = (error.get("status") if isinstance(error, Mapping) else None, failure.code)
+    inside = error.get("status") if isinstance(error, Mapping) else None
+    claims = (inside, data.get("statusCode"), data.get("status"), failure.code)
     claimed = next((int(text) for text in map(_text, claims) if re.fullmatch(r"[45]\d\d", text)), None)
     suggested = claimed or _STATUS_OF_TYPE.get(failure.type)
     return _error(replace(failure, status=suggested), claimed)
@@ -287,10 +334,25 @@ def _from_json(status: int | None, data: Mapping[str, Any], headers: Mapping[str
         code or _text(source.get("statusCode")),
         _text(inner.get("code")) if isinstance(inner, Mapping) else "",
         _text(source.get("type") or source.get("errortype")),
-        _text(source.get("param")),
+        _text(source.get("param")) or _named_parameter(message),
         _inner_verdicts(inner),
         headers,
     )
+
+
+def is_error(data: Mapping[str, Any]) -> bool:
+    """Whether JSON that came with status 200, or in a stream, is an error: of the service, which says
+    ``error``, or the flat object of a gateway in front of it."""
+    if data.get("error"):
+        return True
+    is_flat = ("statusCode" in data or "code" in data) and "message" in data
+    return is_flat and not data.keys() & {"choices", "output", "type", "id"}
+
+
+def _named_parameter(message: str) -> str:
+    """The parameter that a message names where the error's own field is empty."""
+    found = _NAMED_PARAMETER.search(message)
+    return found[1] if found else ""
 
 
 def _text(value: Any) -> str:
@@ -346,6 +408,8 @@ def _error(failure: Failure, status: int | None) -> ProviderError:
         facts["retry_after"] = retry_after(failure.headers, failure.message, resets=limited)
         if limited:
             facts["kind"] = _rate_limit_kind(failure, facts["retry_after"])
+            if failure.code.lower() == "insufficient_quota":
+                facts["retryable"] = False
     return rule.error(failure.message, **facts)
 
 
@@ -360,7 +424,7 @@ def _rate_limit_kind(failure: Failure, wait: float | None) -> str | None:
 def _context_length(message: str) -> dict[str, int]:
     """The numbers in Azure's two wordings of "too long"."""
     found: dict[str, int] = {}
-    if limit := re.search(r"maximum context length is ([\d,]+)", message):
+    if limit := re.search(r"(?:maximum context length is|configured limit of) ([\d,]+)", message):
         found["limit"] = int(limit[1].replace(",", ""))
     if used := re.search(r"(?:resulted in|requested) ([\d,]+) tokens", message):
         found["used"] = int(used[1].replace(",", ""))

@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["facts", "header", "request_id", "retry_after"]
 
-_IN_TEXT = re.compile(r"(?:retry|try again)\s+(?:after|in)\s+(?=\d)", re.IGNORECASE)
+_IN_TEXT = re.compile(r"(?:(?:retry|try again)\s*(?:after|in)\s*:?|please wait)\s+(?=\d)", re.IGNORECASE)
 _AMOUNT = re.compile(
     r"(\d{1,12}(?:\.\d{1,12})?)(?!\d)\s*(ms|milliseconds?|[smhd]|(?:sec|min|hour|day)\w*)?(?![a-z])",
     re.IGNORECASE,

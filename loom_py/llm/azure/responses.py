@@ -16,7 +16,7 @@ from loom_py.errors import (
     ServiceUnavailableError,
     is_filtered,
 )
-from loom_py.llm.azure.errors import error_from_body, filter_verdicts
+from loom_py.llm.azure.errors import error_from_body, filter_verdicts, is_error
 from loom_py.llm.azure.responses_request import CARRIED, NAMESPACE
 from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
 from loom_py.llm.azure.wire import decode_usage, finish, model_of, string_or_empty
@@ -47,6 +47,8 @@ def decode_responses(data: Any, tools: EncodedTools = NO_TOOLS) -> Response:
     if not isinstance(data, Mapping):
         raise MalformedResponseError(f"the answer is a JSON {type(data).__name__}, not an object")
     status = string_or_empty(data.get("status"))
+    if status != "failed" and not data.get("error") and is_error(data):
+        raise error_from_body(data)
     if status == "failed" or data.get("error"):
         raise failure_of(data)
     usage = decode_responses_usage(data.get("usage"))

@@ -18,7 +18,7 @@ from loom_py.errors import (
     is_filtered,
 )
 from loom_py.events import StreamEvent, TextDelta, ToolCallCompleted, ToolCallStarted
-from loom_py.llm.azure.errors import error_from_body, filter_verdicts
+from loom_py.llm.azure.errors import error_from_body, filter_verdicts, is_error
 from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
 from loom_py.llm.azure.sse import SSEReader
 from loom_py.llm.azure.wire import (
@@ -133,7 +133,7 @@ class StreamAssembler(Assembly):
         """The events in one chunk. Raises the typed error of an error chunk."""
         if not isinstance(chunk, Mapping):
             raise self.interrupted(f"a chunk is a JSON {type(chunk).__name__}, not an object")
-        if chunk.get("error"):
+        if is_error(chunk):
             raise self._error(error_from_body(chunk))
         self._model = self._model or string_or_empty(chunk.get("model"))
         self._usage = decode_usage(chunk.get("usage")) or self._usage
@@ -209,16 +209,6 @@ class StreamAssembler(Assembly):
         except ContentFilterError as error:
             error.offsets = self._filtered_offsets()
             raise
-        blocked = [name for name, verdict in self._verdicts.items() if is_filtered(verdict)]
-        if blocked:  # the asynchronous filter speaks after the text, even after "stop"
-            raise ContentFilterError(
-                f"the content filter withdrew the answer after it was sent ({', '.join(blocked)})",
-                side="completion",
-                categories=self._verdicts,
-                partial_text=response.message,
-                offsets=self._filtered_offsets(),
-                tokens_used=self._usage,
-            )
         return response
 
     def _filtered_offsets(self) -> dict[str, Any]:

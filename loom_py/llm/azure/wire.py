@@ -12,8 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from loom_py.errors import ConfigError, ContentFilterError, IncompleteResponseError, MalformedResponseError
-from loom_py.llm.azure.errors import error_from_body, filter_verdicts
+from loom_py.errors import (
+    ConfigError,
+    ContentFilterError,
+    IncompleteResponseError,
+    MalformedResponseError,
+    is_filtered,
+)
+from loom_py.llm.azure.errors import error_from_body, filter_verdicts, is_error
 from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
 from loom_py.llm.profiles import UNKNOWN_PROFILE, ModelProfile
 from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall
@@ -195,7 +201,7 @@ def decode_response(data: Any, tools: EncodedTools = NO_TOOLS) -> Response:
     """
     if not isinstance(data, Mapping):
         raise MalformedResponseError(f"the answer is a JSON {type(data).__name__}, not an object")
-    if data.get("error"):
+    if is_error(data):
         raise error_from_body(data)
     usage = decode_usage(data.get("usage"))
     choice = _first_choice(data.get("choices"))
@@ -234,6 +240,16 @@ def finish(response: Response, verdicts: Any) -> Response:
             "the content filter stopped the answer",
             side="completion",
             categories=filter_verdicts(verdicts),
+            partial_text=response.message,
+            tokens_used=response.tokens_used,
+        )
+    found = filter_verdicts(verdicts)
+    if blocked := [name for name, verdict in found.items() if is_filtered(verdict)]:
+        # the asynchronous filter speaks after the text, even after "stop"
+        raise ContentFilterError(
+            f"the content filter withdrew the answer ({', '.join(blocked)})",
+            side="completion",
+            categories=found,
             partial_text=response.message,
             tokens_used=response.tokens_used,
         )
@@ -315,4 +331,6 @@ def decode_usage(usage: Any) -> TokenUsage | None:
 
 def _count(source: Any, key: str) -> int:
     value = source.get(key) if isinstance(source, Mapping) else None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
