@@ -26,7 +26,7 @@ from loom_py.llm.azure.attempts import Attempts, Knowledge
 from loom_py.llm.azure.auth import KeySource, TokenProvider, TokenSource, default_credential
 from loom_py.llm.azure.checks import check_call
 from loom_py.llm.azure.config import AzureOpenAIConfig
-from loom_py.llm.azure.connections import Connections, HttpRequest
+from loom_py.llm.azure.connections import Answer, Connections, HttpRequest, Patience
 from loom_py.llm.azure.costs import DeploymentCosts
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.failures import Failures
@@ -113,7 +113,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
         model_name: the model behind the deployment, where its name does not tell.
         max_tokens: most tokens of a reply, 1 to 128,000, default 4096.
         temperature: 0.0 to 2.0, default 1.0; not sent to reasoning models.
-        timeout: seconds for each wait on the network, 1 to 600, default 60.
+        timeout: seconds for a whole answer, or for each event of a stream, 1 to 600, default 60.
         prices: USD prices per deployment or model name, over the bundled table.
         deployment_type: which of Azure's prices holds, ``"global"`` by default; ``"data-zone-eu"``,
             ``"priority"``, ``"batch"``, ``"provisioned"`` and others.
@@ -305,11 +305,13 @@ class AzureOpenAIClient(Closing, BaseProvider):
             failure: LoomError | None = None
             decoder = call.decoder()
             try:
-                answer = self._connections.post(call.request.http)
+                answer = self._connections.open(call.request.http)
+                patience = Patience(call.request.http.timeout)
                 self._debug.answer(answer.status_code, answer.headers, b"")
                 for data in answer.iter_bytes():
                     self._debug.data(data)
                     yield from decoder.feed(data)
+                    patience.check(decoder.payloads)
             except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
                 failure = self._failures.of_stream(exc, call.request.http, decoder, answer)
             finally:
@@ -334,12 +336,14 @@ class AzureOpenAIClient(Closing, BaseProvider):
             failure: LoomError | None = None
             decoder = call.decoder()
             try:
-                answer = await self._connections.apost(call.request.http)
+                answer = await self._connections.aopen(call.request.http)
+                patience = Patience(call.request.http.timeout)
                 self._debug.answer(answer.status_code, answer.headers, b"")
                 async for data in answer.aiter_bytes():
                     self._debug.data(data)
                     for event in decoder.feed(data):
                         yield event
+                    patience.check(decoder.payloads)
             except Exception as exc:  # noqa: BLE001 - whatever the SDK raises becomes ours
                 failure = self._failures.of_stream(exc, call.request.http, decoder, answer)
             finally:
@@ -389,7 +393,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
         body = lessons.apply(body)
         timeout = call.settings.timeout or config.timeout
         headers = dict(call.settings.extra_headers)
-        http = HttpRequest(route_of(surface, config), encode_json(body), headers, timeout, call.stream)
+        http = HttpRequest(route_of(surface, config), encode_json(body), headers, timeout)
         return _Request(http, surface, body)
 
     def _encode_tools(self, tools: Sequence[ToolSpec]) -> EncodedTools:
@@ -402,7 +406,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
             self._encoded = (tools, encoded)
         return encoded
 
-    def _decode(self, call: _Call, answer: httpx2.Response) -> Response:
+    def _decode(self, call: _Call, answer: Answer) -> Response:
         headers = answer.headers
         self._debug.answer(answer.status_code, headers, answer.content)
         model = ""

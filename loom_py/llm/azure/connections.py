@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI, OpenAI
 
-__all__ = ["CONNECT_TIMEOUT", "Connections", "HttpRequest"]
+__all__ = ["CONNECT_TIMEOUT", "Answer", "Connections", "HttpRequest", "Patience"]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a connection, as the SDK's own default."""
@@ -33,13 +35,45 @@ CONNECT_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to the deployment; ``timeout`` is in seconds, for each wait on the network."""
+    """A request to the deployment. ``timeout`` is in seconds: for a whole answer, and for each event of a
+    stream."""
 
     route: Route
     content: bytes
     headers: dict[str, str]
     timeout: float
-    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: its status, its headers and its decoded body."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class Patience:
+    """How long an answer may take: ``seconds`` for all of it, or anew with each sign of progress.
+
+    The transport bounds each wait on the network; this bounds a server that sends a byte now and
+    then and never an answer.
+    """
+
+    __slots__ = ("_progress", "_seconds", "_since")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._progress = 0
+        self._since = time.monotonic()
+
+    def check(self, progress: int = 0) -> None:
+        """Raise `TimeoutError` once ``seconds`` have passed since ``progress`` last grew."""
+        now = time.monotonic()
+        if progress != self._progress:
+            self._progress, self._since = progress, now
+        elif now - self._since > self._seconds:
+            raise TimeoutError(f"no progress for {self._seconds:g} s")
 
 
 class Connections:
@@ -67,8 +101,8 @@ class Connections:
 
     # ── requests ─────────────────────────────────────────────────────────────────────────
 
-    def post(self, request: HttpRequest) -> httpx2.Response:
-        """The answer to a request; of a stream its body is unread. Raises what the SDK raises."""
+    def open(self, request: HttpRequest) -> httpx2.Response:
+        """The answer to a request, its body unread. Raises what the SDK raises."""
         import httpx2
         from openai import Stream
 
@@ -77,13 +111,35 @@ class Connections:
             content=request.content,
             cast_to=httpx2.Response,
             options={"headers": request.headers, "timeout": _timeout(request.timeout)},
-            stream=request.stream,
+            stream=True,
             stream_cls=Stream[Any],
         )
         return cast("httpx2.Response", answer)
 
-    async def apost(self, request: HttpRequest) -> httpx2.Response:
+    def post(self, request: HttpRequest) -> Answer:
+        """The whole answer to a request. Raises `TimeoutError` where it drips in too slowly."""
+        patience = Patience(request.timeout)
+        answer = self.open(request)
+        try:
+            pieces = []
+            for piece in answer.iter_bytes():
+                pieces.append(piece)
+                patience.check()
+            return Answer(answer.status_code, answer.headers, b"".join(pieces))
+        finally:
+            answer.close()
+
+    async def apost(self, request: HttpRequest) -> Answer:
         """`post`, async."""
+        async with asyncio.timeout(request.timeout):
+            answer = await self.aopen(request)
+            try:
+                return Answer(answer.status_code, answer.headers, await answer.aread())
+            finally:
+                await answer.aclose()
+
+    async def aopen(self, request: HttpRequest) -> httpx2.Response:
+        """`open`, async."""
         import httpx2
         from openai import AsyncStream
 
@@ -92,7 +148,7 @@ class Connections:
             content=request.content,
             cast_to=httpx2.Response,
             options={"headers": request.headers, "timeout": _timeout(request.timeout)},
-            stream=request.stream,
+            stream=True,
             stream_cls=AsyncStream[Any],
         )
         return cast("httpx2.Response", answer)

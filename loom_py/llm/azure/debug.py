@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["WireDebug"]
 
 _SECRET_NAME = re.compile(r"key|token|secret|auth|cookie|password|credential", re.IGNORECASE)
-_NO_SECRET = re.compile(r"token(s|_details|_count)?$|ratelimit|_tokens", re.IGNORECASE)
+_NO_SECRET = re.compile(r"tokens(_details)?$|ratelimit|cache_key$", re.IGNORECASE)
 _JSON_PAIR = re.compile(r'("(?P<name>[\w-]+)"\s*:\s*)"(?:[^"\\]|\\.)+"')
 _BEARER = re.compile(r"\b(Bearer )\S{8,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 

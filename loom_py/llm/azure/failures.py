@@ -114,7 +114,7 @@ def transport_failure(exc: Exception, endpoint: str, timeout: float) -> LoomErro
     import openai
 
     cause = exc.__cause__ or exc
-    if isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException)):
+    if isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException, TimeoutError)):
         return _timed_out(timeout, connecting=isinstance(cause, httpx2.ConnectTimeout))
     if broken := next((error for error in (exc, cause) if isinstance(error, httpx2.DecodingError)), None):
         return MalformedResponseError(

@@ -13,6 +13,7 @@ from typing import Any
 
 from loom_py.errors import ProviderError
 from loom_py.events import StreamEvent, TextDelta, ToolCallStarted
+from loom_py.llm.azure.errors import error_from_body, is_error
 from loom_py.llm.azure.responses import (
     calls_of,
     decode_responses,
@@ -112,8 +113,12 @@ class ResponsesAssembler(Assembly):
             self._model = self._model or model_of(response)
             self._usage = decode_responses_usage(response.get("usage")) or self._usage
         kind = string_or_empty(event.get("type"))
+        if not kind and is_error(event) and not event.get("error"):
+            raise self._error(error_from_body(event))
         if kind == "error" or event.get("error"):
             said = event.get("error") or {**event, "type": None}
+            if isinstance(said, Mapping) and "status" in event:
+                said = {"status": event["status"], **said}
             raise self._error(failure_of({**(self._failed or {}), "error": said}))
         yield from self._event(kind, event, response)
 

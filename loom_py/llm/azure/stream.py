@@ -244,6 +244,8 @@ class StreamDecoder:
         self._head: bytes | None = b""
         self._document: list[bytes] | None = None
         self._done = False
+        self.payloads = 0
+        """How many events of the stream have come: what counts as progress."""
         self._answer: Any = None
         self.assembler: StreamAssembler = assembler or StreamAssembler(tools)
 
@@ -274,6 +276,7 @@ class StreamDecoder:
             yield from self._payload(payload)
 
     def _payload(self, payload: bytes) -> Iterator[StreamEvent]:
+        self.payloads += 1
         if payload.strip() == b"[DONE]":
             self._done = True
             return

@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 import pytest
@@ -693,3 +693,58 @@ def test_a_refused_effort_is_answered_with_those_the_model_takes() -> None:
     with pytest.raises(UnsupportedParameterError) as caught:
         client.chat(HELLO, options=ChatOptions(reasoning_effort="none"))
     assert caught.value.hint == "This model is known to take reasoning_effort low, medium, high."
+
+
+# ── servers that never come to an end ────────────────────────────────────────────────────
+
+
+class Dripping:
+    """A server that answers every request with ``head`` and then ``drop`` again and again."""
+
+    def __init__(self, head: bytes, drop: bytes) -> None:
+        self._head, self._drop = head, drop
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._over = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while not self._over.is_set():
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._drip, args=(connection,), daemon=True).start()
+
+    def _drip(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(65536)
+            connection.sendall(self._head)
+            while not self._over.wait(0.1):
+                connection.sendall(self._drop)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._listener.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ntransfer-encoding: chunked\r\n\r\n"
+DRIPS = {
+    "json": (OK % b"application/json", b"1\r\n \r\n"),
+    "comments": (OK % b"text/event-stream", b"8\r\n: ping\n\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("drip", DRIPS)
+async def test_an_answer_that_drips_in_for_ever_is_a_timeout(verb: str, drip: str) -> None:
+    with Dripping(*DRIPS[drip]) as server:
+        client = AzureOpenAIClient(
+            endpoint=server.endpoint, deployment_id="gpt-4o", api_key="a-key", timeout=1
+        )
+        began = time.monotonic()
+        with pytest.raises(RequestTimeoutError, match="after 1 s"):
+            await ask(client, verb, HELLO)
+        assert time.monotonic() - began < 10  # it would last for ever
+        await client.aclose()
