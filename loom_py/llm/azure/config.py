@@ -60,13 +60,16 @@ class AzureOpenAIConfig(BaseModel):
 
     ``max_tokens`` 1 to 128,000 tokens; ``temperature`` 0.0 to 2.0; ``timeout`` 1 to 600 seconds,
     for a whole answer and for each event of a stream, so that a long stream is not cut.
-    ``endpoint`` must be https; plain http is accepted for loopback addresses only. ``prices``
-    overrides the bundled price table, by deployment or model name; ``deployment_type`` decides which of Azure's prices holds
-    (``global``, ``data-zone-eu``, ``batch``, …), and ``genai_prices`` asks the package genai-prices
-    (extra ``prices``) for models that Azure's list does not have. ``surface`` is chat completions or
-    responses, ``auto`` what the model needs; ``api`` is the classic API with its versions, or v1,
-    which an endpoint ending in ``/openai/v1`` chooses. ``sources`` says which setting came from an
-    argument or a variable.
+    ``endpoint`` must be https; plain http is accepted for loopback addresses only.
+
+    ``prices`` overrides the bundled price table, by deployment or model name; ``deployment_type``
+    decides which of Azure's prices holds (``global``, ``data-zone-eu``, ``batch``, …), and
+    ``genai_prices`` asks the package genai-prices (extra ``prices``) for models that Azure's list
+    does not have.
+
+    ``surface`` is chat completions or responses, ``auto`` what the model needs; ``api`` is the
+    classic API with its versions, or v1, which an endpoint ending in ``/openai/v1`` chooses.
+    ``sources`` says which setting came from an argument or a variable.
     """
 
     model_config = ConfigDict(
