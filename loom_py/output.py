@@ -18,6 +18,7 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 
 from loom_py.errors import ConfigError, OutputValidationError
 from loom_py.messages import Response, ToolCall, ToolSpec
+from loom_py.tools.annotations import modern
 
 __all__ = ["OUTPUT_TOOL", "OutputSpec", "output_spec", "strict_schema"]
 
@@ -40,7 +41,7 @@ class OutputSpec(Generic[T]):
         self.kind = kind
         self.name = _name(kind)
         try:
-            self._adapter: TypeAdapter[T] = TypeAdapter(kind)
+            self._adapter: TypeAdapter[T] = TypeAdapter(modern(kind))
             schema = self._adapter.json_schema()
         except (PydanticSchemaGenerationError, PydanticUserError) as exc:
             raise ConfigError(

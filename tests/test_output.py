@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -47,6 +48,10 @@ class Dog(BaseModel):
     tricks: list[str]
 
 
+class Plain(typing.TypedDict):
+    name: str
+
+
 Pet = Annotated[Cat | Dog, Field(discriminator="kind")]
 
 
@@ -56,6 +61,8 @@ Pet = Annotated[Cat | Dog, Field(discriminator="kind")]
         (Order, '{"items": [{"name": "lamp", "price": 12}]}', Order(items=[Item(name="lamp", price=12)])),
         (Point, '{"x": 1, "y": 2}', Point(1, 2)),
         (Person, '{"name": "Ada", "age": 36}', {"name": "Ada", "age": 36}),
+        (Plain, '{"name": "Ada"}', {"name": "Ada"}),
+        (list[Plain], '{"result": [{"name": "Ada"}]}', [{"name": "Ada"}]),
         (list[Point], '{"result": [{"x": 1}]}', [Point(1)]),
         (int | str, '{"result": "many"}', "many"),
         (Cat | Dog, '{"result": {"kind": "dog", "tricks": []}}', Dog(kind="dog", tricks=[])),

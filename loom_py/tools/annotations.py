@@ -14,7 +14,7 @@ import typing_extensions
 
 from loom_py.errors import ToolDefinitionError
 
-__all__ = ["inner_function", "label", "resolve", "signature_of"]
+__all__ = ["inner_function", "label", "modern", "resolve", "signature_of"]
 
 
 def label(function: object) -> str:
@@ -77,7 +77,7 @@ def resolve(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
         ) from exc
     if parameter.default is None and not _allows_none(hint):
         hint = Union[hint, None]  # noqa: UP007 (hint may be of a kind that has no |)
-    return _modern(hint)
+    return modern(hint)
 
 
 def _shown(annotation: object) -> str:
@@ -130,7 +130,7 @@ def _allows_none(hint: Any) -> bool:
     return origin is typing.Literal and None in get_args(hint)
 
 
-def _modern(hint: Any) -> Any:
+def modern(hint: Any) -> Any:
     """``hint`` with each `typing.TypedDict` as the kind pydantic reads on every Python version."""
     if sys.version_info >= (3, 12):
         return hint
@@ -142,8 +142,8 @@ def _modern(hint: Any) -> Any:
         return hint
     if origin is Annotated:
         base, *metadata = arguments
-        return Annotated[(_modern(base), *metadata)]
-    changed = tuple(_modern(argument) for argument in arguments)
+        return Annotated[(modern(base), *metadata)]
+    changed = tuple(modern(argument) for argument in arguments)
     if all(new is old for new, old in zip(changed, arguments, strict=True)):
         return hint
     if origin in (Union, types.UnionType):
@@ -158,7 +158,7 @@ _NOT_REQUIRED = (typing.NotRequired, typing_extensions.NotRequired)
 def _modern_typed_dict(hint: Any) -> Any:
     fields: dict[str, Any] = {}
     for name, kind in typing_extensions.get_type_hints(hint, include_extras=True).items():
-        optional, inner = name in hint.__optional_keys__, _modern(kind)
+        optional, inner = name in hint.__optional_keys__, modern(kind)
         if get_origin(inner) in _REQUIRED + _NOT_REQUIRED:
             # String annotations hide these from the class itself, so its own key sets are wrong.
             optional = get_origin(inner) in _NOT_REQUIRED

@@ -54,16 +54,14 @@ class Failures:
 
     def of(self, exc: Exception, request: HttpRequest) -> LoomError:
         """The typed error for whatever the SDK, its transport or a credential raised."""
-        import openai
-
         if isinstance(exc, LoomError):
             return self.complete(exc, {})
-        if isinstance(exc, openai.APIStatusError):
-            answer = exc.response
-            self._debug.answer(answer.status_code, answer.headers, answer.content)
+        answer, body = _refusal_behind(exc)
+        if answer is not None:
+            self._debug.answer(answer.status_code, answer.headers, body)
             if answer.status_code == 401:
                 self._secrets.refused(answer.request.headers)
-            error = error_from_answer(answer.status_code, answer.headers, answer.content)
+            error = error_from_answer(answer.status_code, answer.headers, body)
             if isinstance(error, NotFoundError):
                 error.hint = not_found_hint(self._config, request.route, error)
             elif isinstance(error, InvalidRequestError) and error.provider_code in REFUSED_VALUE:
@@ -103,6 +101,27 @@ class Failures:
             served = header(headers, "x-ms-served-model") or model
             error.cost_usd = self._costs.cost(error.tokens_used, served).usd
         return error
+
+
+def _refusal_behind(exc: Exception) -> tuple[httpx2.Response | None, bytes]:
+    """The answer with an error status that led to ``exc``, and its body.
+
+    The body is empty where it broke off or cannot be decoded: the status and the headers had come
+    before, and they say most of it.
+    """
+    import httpx2
+    import openai
+
+    if isinstance(exc, openai.APIStatusError):
+        return exc.response, exc.response.content
+    behind: BaseException | None = exc
+    for _ in range(20):
+        if behind is None:
+            break
+        if isinstance(behind, httpx2.HTTPStatusError):
+            return behind.response, b""
+        behind = behind.__context__ or behind.__cause__
+    return None, b""
 
 
 def transport_failure(exc: Exception, endpoint: str, timeout: float) -> LoomError:

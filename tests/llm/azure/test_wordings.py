@@ -207,3 +207,47 @@ def test_wire_debug_masks_what_is_called_a_secret_wherever_it_stands() -> None:
     assert "OTHERSECRET" not in text
     assert '"max_completion_tokens":77' in text
     assert "a-key" not in text
+
+
+class BreaksOff(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A body that ends in the middle, as of a connection that is lost."""
+
+    def __iter__(self) -> Any:
+        yield b'{"error": {"mess'
+        raise httpx2.ReadError("connection lost")
+
+    async def __aiter__(self) -> Any:
+        yield b'{"error": {"mess'
+        raise httpx2.ReadError("connection lost")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(429, RateLimitError), (401, AuthenticationError), (500, ServiceUnavailableError)],
+)
+async def test_a_refusal_whose_body_breaks_off_keeps_its_status_and_wait(
+    status: int, kind: type[LoomError]
+) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(status, headers={"retry-after": "4"}, stream=BreaksOff())
+
+    transport = httpx2.MockTransport(answer)
+    client = AzureOpenAIClient(
+        endpoint="https://x.openai.azure.com",
+        deployment_id="gpt-4o",
+        api_key="a-key",
+        http_client=httpx2.Client(transport=transport),
+        async_http_client=httpx2.AsyncClient(transport=transport),
+    )
+    caught: list[LoomError] = []
+    for ask in (client.chat, lambda messages: list(client.stream_chat(messages))):
+        with pytest.raises(LoomError) as blocking:
+            ask(HELLO)
+        caught.append(blocking.value)
+    with pytest.raises(LoomError) as awaited:
+        await client.achat(HELLO)
+    for error in (*caught, awaited.value):
+        assert (type(error), error.http_status) == (kind, status)
+        if kind is RateLimitError:
+            assert error.retry_after == 4.0
+        assert error.__context__ is None
