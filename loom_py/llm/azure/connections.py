@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from loom_py._concurrency import current_loop
 from loom_py.llm.azure.auth import TokenSource
 from loom_py.llm.azure.config import AzureOpenAIConfig
+from loom_py.llm.azure.deadline import bound_reads, deadline
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.surfaces import Route
 
@@ -106,14 +107,16 @@ class Connections:
         import httpx2
         from openai import Stream
 
-        answer: Any = self._sync(request.route.is_v1).post(
-            request.route.path,
-            content=request.content,
-            cast_to=httpx2.Response,
-            options={"headers": request.headers, "timeout": _timeout(request.timeout)},
-            stream=True,
-            stream_cls=Stream[Any],
-        )
+        client = self._sync(request.route.is_v1)
+        with deadline(request.timeout):
+            answer: Any = client.post(
+                request.route.path,
+                content=request.content,
+                cast_to=httpx2.Response,
+                options={"headers": request.headers, "timeout": _timeout(request.timeout)},
+                stream=True,
+                stream_cls=Stream[Any],
+            )
         return cast("httpx2.Response", answer)
 
     def post(self, request: HttpRequest) -> Answer:
@@ -143,14 +146,15 @@ class Connections:
         import httpx2
         from openai import AsyncStream
 
-        answer: Any = await self._async(request.route.is_v1).post(
-            request.route.path,
-            content=request.content,
-            cast_to=httpx2.Response,
-            options={"headers": request.headers, "timeout": _timeout(request.timeout)},
-            stream=True,
-            stream_cls=AsyncStream[Any],
-        )
+        async with asyncio.timeout(request.timeout):
+            answer: Any = await self._async(request.route.is_v1).post(
+                request.route.path,
+                content=request.content,
+                cast_to=httpx2.Response,
+                options={"headers": request.headers, "timeout": _timeout(request.timeout)},
+                stream=True,
+                stream_cls=AsyncStream[Any],
+            )
         return cast("httpx2.Response", answer)
 
     # ── the SDK's clients ────────────────────────────────────────────────────────────────
@@ -164,6 +168,8 @@ class Connections:
                 if self._sync_http is None:
                     self._sync_http = self._http_client or DefaultHttpxClient(verify=_tls())
                     self._debug.listen(self._sync_http)
+                    if self._http_client is None:
+                        bound_reads(self._sync_http)
                 settings = self._settings(is_v1, is_async=False)
                 kind: Any = OpenAI if is_v1 else AzureOpenAI
                 client = kind(http_client=self._sync_http, **settings)
