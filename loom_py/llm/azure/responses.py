@@ -32,9 +32,6 @@ __all__ = [
     "text_of",
 ]
 
-_POLICY_CODES = frozenset({"content_policy_violation", "image_content_policy_violation"})
-"""What this API calls its content filter where chat completions say ``content_filter``."""
-
 
 def decode_responses(data: Any, tools: EncodedTools = NO_TOOLS) -> Response:
     """The reply in a whole response object.
@@ -211,12 +208,7 @@ def failure_of(data: Mapping[str, Any]) -> ProviderError:
             return _filtered(filters, _partial_text(data), usage)
         why = "the response failed and the service did not say why"
         return ServiceUnavailableError(why, tokens_used=usage)
-    code = error.get("code") if isinstance(error, Mapping) else None
-    if isinstance(code, str) and code in _POLICY_CODES:
-        failure = error_from_body({"error": {**error, "code": "content_filter"}})
-        failure.provider_code = code
-    else:
-        failure = error_from_body({"error": error})
+    failure = error_from_body({"error": error})
     failure.tokens_used = usage
     if isinstance(failure, ContentFilterError):
         failure.partial_text = _partial_text(data)
