@@ -29,8 +29,17 @@
     │   ├── MalformedResponseError   malformed_response       an answer that is not an answer
     │   ├── IncompleteResponseError  incomplete_response      the token limit left no text
     │   ├── RefusalError             refusal                  the model declined to answer
-    │   └── StreamInterruptedError   stream_interrupted       a stream broke off
+    │   ├── StreamInterruptedError   stream_interrupted       a stream broke off
+    │   └── RetriesExhausted         retries_exhausted        every attempt failed; it holds them all
     ├── CircuitOpenError             circuit_open             a breaker refused the call
+    │   └── NoDeploymentError        no_deployment            every deployment of a pool is out
+    ├── QueueError                   queue_error              the agent's own rate limit
+    │   ├── QueueFullError           queue_full               too many calls wait already
+    │   └── QueueTimeoutError        queue_timeout            the call waited too long for its turn
+    ├── DeadlineExceededError        deadline_exceeded        the time for the whole run is over
+    ├── BudgetError                  budget_error             the agent's own money
+    │   ├── BudgetExceededError      budget_exceeded          the next call could overspend
+    │   └── PriceUnknownError        price_unknown            a budget, and no price to count with
     ├── ToolError                    tool_error               a tool failed
     │   ├── ToolArgumentsError       invalid_arguments
     │   ├── UnknownToolError         unknown_tool
@@ -41,7 +50,8 @@
     ├── BackendError                 backend_error            a data source failed
     │   ├── BackendConnectionError   backend_unavailable
     │   ├── QueryRefusedError        query_refused            not a read-only query
-    │   └── QueryError               query_failed
+    │   ├── QueryError               query_failed
+    │   └── GuardrailError           guardrail                a check before the query found a mistake
     └── ScriptError                  script_error             a scripted provider was misused
 
 Catch `LoomError` for all of them, or test ``error.retryable``. No error ever holds a credential.
@@ -61,13 +71,18 @@ __all__ = [
     "AuthenticationError",
     "BackendConnectionError",
     "BackendError",
+    "BudgetError",
+    "BudgetExceededError",
     "BuilderError",
     "CircuitOpenError",
     "ConfigError",
     "ConnectionFailedError",
     "ContentFilterError",
     "ContextLengthError",
+    "DeadlineExceededError",
     "DeploymentNotFoundError",
+    "FailedAttempt",
+    "GuardrailError",
     "IncompleteResponseError",
     "InvalidDeploymentError",
     "InvalidEndpointError",
@@ -78,18 +93,24 @@ __all__ = [
     "MissingAuthError",
     "MissingDependencyError",
     "NetworkAccessError",
+    "NoDeploymentError",
     "NotFoundError",
     "OutputValidationError",
     "PermissionDeniedError",
+    "PriceUnknownError",
     "Problem",
     "ProviderError",
     "ProviderLoadError",
     "ProviderNotFoundError",
     "QueryError",
     "QueryRefusedError",
+    "QueueError",
+    "QueueFullError",
+    "QueueTimeoutError",
     "RateLimitError",
     "RefusalError",
     "RequestTimeoutError",
+    "RetriesExhausted",
     "ScriptError",
     "ServiceUnavailableError",
     "StreamInterruptedError",
@@ -523,6 +544,51 @@ class StreamInterruptedError(ProviderError):
         self.partial_tool_calls = tuple(partial_tool_calls)
 
 
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One try of a model call that failed: where, with what ``error``, and when.
+
+    ``at`` and ``seconds`` are in seconds: since the call began, and how long the try took. ``waited`` is
+    how long the call had waited before it.
+    """
+
+    deployment: str
+    error: LoomError
+    at: float
+    seconds: float
+    waited: float
+
+    def __str__(self) -> str:
+        return f"at {self.at:.1f} s, {self.deployment}: {self.error.code}"
+
+
+class RetriesExhausted(ProviderError):  # noqa: N818 - the field's own name for it
+    """Every attempt failed. ``attempts`` holds them all, ``last`` is the last one's error.
+
+    Status, request id, deployment and ``retry_after`` are those of the last attempt.
+    """
+
+    code = "retries_exhausted"
+    retryable = True
+
+    def __init__(self, message: str, *, attempts: Iterable[FailedAttempt] = (), **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.attempts = tuple(attempts)
+        if self.attempts:
+            last = self.attempts[-1].error
+            self.grpc_code = last.grpc_code
+            self.http_status = last.http_status
+            self.retryable = last.retryable
+            self.retry_after = last.retry_after
+            self.request_id = last.request_id
+            self.deployment = last.deployment
+            self.hint = self.hint or last.hint
+
+    @property
+    def last(self) -> LoomError | None:
+        return self.attempts[-1].error if self.attempts else None
+
+
 class CircuitOpenError(LoomError):
     """A circuit breaker is open; ``retry_after`` says when it will let a call through."""
 
@@ -530,6 +596,104 @@ class CircuitOpenError(LoomError):
     http_status = 503
     grpc_code = "UNAVAILABLE"
     retryable = True
+
+
+class NoDeploymentError(CircuitOpenError):
+    """No deployment of a pool may be called now.
+
+    ``reasons`` says of each why, and ``retry_after`` when the first may be called again, in seconds.
+    """
+
+    code = "no_deployment"
+
+    def __init__(self, message: str, *, reasons: Mapping[str, str] | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.reasons = dict(reasons or {})
+
+
+# ── the agent's own limits ───────────────────────────────────────────────────────────────
+
+
+class QueueError(LoomError):
+    """The agent's own rate limit would not let the call through in time. Nothing was sent."""
+
+    code = "queue_error"
+    http_status = 429
+    grpc_code = "RESOURCE_EXHAUSTED"
+    retryable = True
+
+
+class QueueFullError(QueueError):
+    """As many calls as may wait for the rate limit wait already."""
+
+    code = "queue_full"
+
+
+class QueueTimeoutError(QueueError):
+    """The call waited as long as it may for its turn in the rate limit."""
+
+    code = "queue_timeout"
+
+
+class DeadlineExceededError(LoomError):
+    """The time for the whole run is over."""
+
+    code = "deadline_exceeded"
+    http_status = 504
+    grpc_code = "DEADLINE_EXCEEDED"
+
+
+class BudgetError(LoomError):
+    """A budget would not let the call through. Nothing was sent."""
+
+    code = "budget_error"
+    http_status = 402
+    grpc_code = "RESOURCE_EXHAUSTED"
+
+
+class BudgetExceededError(BudgetError):
+    """The next call might spend more than the budget has left.
+
+    Attributes:
+        scope: whose budget it is: ``"chat"``, ``"session"``, ``"agent"`` or ``"day"``.
+        unit: ``"usd"`` or ``"tokens"``; the four amounts are in it.
+        limit: what the budget may spend.
+        spent: what was spent so far.
+        reserved: what calls under way may still spend.
+        needed: the most that the refused call could have cost.
+        ledger: the costs so far, call by call summed: a `CostReport`, where the agent has one.
+    """
+
+    code = "budget_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        scope: str = "agent",
+        unit: str = "usd",
+        limit: Decimal = Decimal(0),
+        spent: Decimal = Decimal(0),
+        reserved: Decimal = Decimal(0),
+        needed: Decimal = Decimal(0),
+        ledger: Any = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, **facts)
+        self.scope = scope
+        self.unit = unit
+        self.limit = limit
+        self.spent = spent
+        self.reserved = reserved
+        self.needed = needed
+        self.ledger = ledger
+
+
+class PriceUnknownError(BudgetError):
+    """A budget in USD was set, and nobody knows what a call to this model costs."""
+
+    code = "price_unknown"
+    grpc_code = "FAILED_PRECONDITION"
 
 
 # ── tools and the agent ──────────────────────────────────────────────────────────────────
@@ -621,6 +785,13 @@ class QueryError(BackendError):
     """The data source could not run the query."""
 
     code = "query_failed"
+    grpc_code = "INVALID_ARGUMENT"
+
+
+class GuardrailError(BackendError):
+    """A check before the query found a mistake in it. Nothing was run."""
+
+    code = "guardrail"
     grpc_code = "INVALID_ARGUMENT"
 
 

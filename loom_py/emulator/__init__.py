@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loom_py.clock import Clock, RealClock, VirtualClock
     from loom_py.emulator.catalogue import failure_names
-    from loom_py.emulator.clock import Clock, RealClock, VirtualClock
     from loom_py.emulator.echo import EchoProvider
     from loom_py.emulator.fault_plan import FaultPlan, FaultRule, Latency
     from loom_py.emulator.filters import ContentFilters
@@ -41,7 +41,7 @@ __all__ = [
 _HOMES = {
     "AzureEmulator": "server",
     "AzureUpstream": "upstream",
-    "Clock": "clock",
+    "Clock": ".clock",
     "ContentFilters": "filters",
     "EchoProvider": "echo",
     "FaultPlan": "fault_plan",
@@ -49,9 +49,9 @@ _HOMES = {
     "Latency": "fault_plan",
     "Ptu": "quotas",
     "Quota": "quotas",
-    "RealClock": "clock",
+    "RealClock": ".clock",
     "RecordedRequest": "resource",
-    "VirtualClock": "clock",
+    "VirtualClock": ".clock",
     "failure_names": "catalogue",
 }
 
@@ -61,7 +61,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -127,7 +127,7 @@ class _Stream:
             await reply.write(chunk)
             sent += 1
             if resource.chunk_delay:
-                await resource.clock.sleep(resource.chunk_delay)
+                await resource.clock.asleep(resource.chunk_delay)
         await reply.end()
 
     async def _chunks(

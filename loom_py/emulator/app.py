@@ -202,7 +202,7 @@ class EmulatorApp:
         resource, deployment = self.resource, exchange.deployment
         delay = resource.faults.delays.take(deployment)
         if delay is not None:
-            await resource.clock.sleep(delay.seconds)
+            await resource.clock.asleep(delay.seconds)
         scripted = resource.faults.answers.take(deployment)
         if isinstance(scripted, Answer):
             return scripted
@@ -213,7 +213,7 @@ class EmulatorApp:
         effects = exchange.effects = resource.plan.next(deployment)
         exchange.reply.bytes_per_second = effects.bytes_per_second
         if effects.delay:
-            await resource.clock.sleep(effects.delay)
+            await resource.clock.asleep(effects.delay)
         if effects.hang:
             await asyncio.Event().wait()  # until the client or the emulator gives up
         if effects.error == CONNECTION_DROP:

@@ -9,9 +9,9 @@ from email.utils import formatdate
 from starlette.requests import Request
 from starlette.types import Send
 
+from loom_py.clock import Clock
 from loom_py.emulator.catalogue import Situation
 from loom_py.emulator.chat_surface import ChatSurface
-from loom_py.emulator.clock import Clock
 from loom_py.emulator.encode import encode_json
 from loom_py.emulator.fault_plan import Effects
 from loom_py.emulator.faults import Answer
@@ -59,7 +59,7 @@ class Reply:
         size = max(1, int(self.bytes_per_second / _PIECES_PER_SECOND))
         for start in range(0, len(piece), size):
             part = piece[start : start + size]
-            await self._clock.sleep(len(part) / self.bytes_per_second)
+            await self._clock.asleep(len(part) / self.bytes_per_second)
             await self._write(part)
 
     async def _write(self, piece: bytes) -> None:

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from loom_py.clock import Clock
 from loom_py.emulator.catalogue import failure_names
-from loom_py.emulator.clock import Clock
 from loom_py.emulator.faults import Cut
 from loom_py.errors import ConfigError
 

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from loom_py.emulator.clock import Clock
+from loom_py.clock import Clock
 from loom_py.emulator.decode import ChatRequest
 from loom_py.emulator.throttling import ThrottleStyle, check_style
 from loom_py.llm.estimates import CHARACTERS_PER_TOKEN

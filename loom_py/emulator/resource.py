@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from loom_py.emulator.clock import Clock, RealClock
+from loom_py.clock import Clock, RealClock
 from loom_py.emulator.conversations import Conversations
 from loom_py.emulator.fault_plan import PlanRun
 from loom_py.emulator.faults import Faults

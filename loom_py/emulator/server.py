@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypedDict
 
-from loom_py.emulator.clock import Clock, RealClock
+from loom_py.clock import Clock, RealClock
 from loom_py.emulator.echo import EchoProvider
 from loom_py.emulator.fault_plan import FaultPlan, PlanRun
 from loom_py.emulator.faults import Answer, Cut, Delay, Fault

@@ -9,7 +9,7 @@ import json
 import secrets
 from typing import Any
 
-from loom_py.emulator.clock import Clock
+from loom_py.clock import Clock
 
 __all__ = ["AUDIENCES", "DEFAULT_SCOPE", "TokenIssuer"]
 

@@ -35,7 +35,7 @@ def test_it_does_not_run_backwards(seconds: float) -> None:
 
 async def test_a_sleeper_wakes_when_its_time_has_come_and_not_before() -> None:
     clock = VirtualClock()
-    sleeper = asyncio.create_task(clock.sleep(10))
+    sleeper = asyncio.create_task(clock.asleep(10))
     await asyncio.sleep(0)
     assert clock.sleeping == 1
     clock.advance(9)
@@ -48,7 +48,7 @@ async def test_a_sleeper_wakes_when_its_time_has_come_and_not_before() -> None:
 
 async def test_a_cancelled_sleeper_is_forgotten() -> None:
     clock = VirtualClock()
-    sleeper = asyncio.create_task(clock.sleep(10))
+    sleeper = asyncio.create_task(clock.asleep(10))
     await asyncio.sleep(0)
     sleeper.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -60,14 +60,14 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
 async def test_with_auto_advance_nobody_waits() -> None:
     clock = VirtualClock(auto_advance=True)
     began = time.perf_counter()
-    await clock.sleep(3600)
+    await clock.asleep(3600)
     assert clock.now() == 3600
     assert time.perf_counter() - began < 1
 
 
 async def test_the_real_clock_runs_by_itself() -> None:
     clock = RealClock()
-    await clock.sleep(0.01)
+    await clock.asleep(0.01)
     assert clock.now() >= 0.009
     assert abs(clock.time() - time.time()) < 5
 
