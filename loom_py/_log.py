@@ -60,6 +60,13 @@ class Log:
         """This logger with more fields."""
         return Log(**{**self._fields, **fields})
 
+    @property
+    def is_on(self) -> bool:
+        """Whether an event at the level of information would go anywhere."""
+        if not _own_output and structlog.is_configured():
+            return True
+        return logging.getLogger(LOGGER_NAME).isEnabledFor(logging.INFO)
+
     def debug(self, event: str, **fields: Any) -> None:
         self._to().debug(event, **fields)
 

@@ -15,12 +15,15 @@ from loom_py.description import Description, Setting
 from loom_py.errors import AgentClosedError, ConfigError, ToolError
 from loom_py.events import StreamEvent, ToolResultEvent
 from loom_py.llm.costs import CostLedger, CostReport
-from loom_py.loop import AgentRun, AskModel, Limits, Step
+from loom_py.loop import AgentRun, AskModel, Limits, RunTools, Step
 from loom_py.messages import ContentPart, Message, Response, ToolResult, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.output import OUTPUT_TOOL, output_spec
-from loom_py.resilience.breaker import BreakerStats, CircuitBreakers
+from loom_py.resilience.breaker import CircuitBreaker, CircuitBreakers
+from loom_py.resilience.budget import Scope
+from loom_py.resilience.events import ToolWithheld
 from loom_py.resilience.gateway import ModelGateway
+from loom_py.resilience.health import Health
 from loom_py.sessions import Session, Sessions
 from loom_py.tools import ToolExecutor, as_tool
 from loom_py.turn import Turn, is_waited_for
@@ -35,6 +38,8 @@ __all__ = ["Agent"]
 T = TypeVar("T")
 
 _FREE_CHOICE = (None, "auto", "none")
+
+WITHHELD = "(These tools are out of service at the moment: {tools}. Do without them.)"
 
 
 class Agent(Closing):
@@ -58,8 +63,7 @@ class Agent(Closing):
         name: str = "agent",
         limits: Limits | None = None,
         output: Any = None,
-        tool_timeout: float | None = None,
-        model_breakers: CircuitBreakers | None = None,
+        gateway: ModelGateway | None = None,
         tool_breakers: CircuitBreakers | None = None,
         owned: Iterable[Any] = (),
     ) -> None:
@@ -73,10 +77,13 @@ class Agent(Closing):
         self._closed = False
         self._sessions = Sessions()
         self._output = None if output is None else output_spec(output)
-        self._ledger = CostLedger(agent=name)
-        self._gateway = ModelGateway(provider, breakers=model_breakers, ledger=self._ledger)
+        self._gateway = gateway or ModelGateway.of(provider, ledger=CostLedger(agent=name))
+        self._policies = self._gateway.policies
+        timeouts = self._policies.timeouts
         self._tool_breakers = tool_breakers
-        self._executor = ToolExecutor(self.tools, timeout=tool_timeout, guard=tool_breakers)
+        self._executor = ToolExecutor(
+            self.tools, timeout=None if timeouts is None else timeouts.tool, guard=tool_breakers
+        )
         self._specs = tuple(tool.spec for tool in self.tools)
 
     def __repr__(self) -> str:
@@ -84,6 +91,11 @@ class Agent(Closing):
         return f"Agent(name={self.name!r}, provider={self.provider!r}, tools=[{tools}])"
 
     # ── the four verbs ───────────────────────────────────────────────────────────────────
+
+    @property
+    def _ledger(self) -> CostLedger:
+        assert self._gateway.call_log.ledger is not None
+        return self._gateway.call_log.ledger
 
     @overload
     def chat(
@@ -198,7 +210,7 @@ class Agent(Closing):
                         outcome = turn.replied(reply)
                     else:
                         with turn.context():
-                            outcome = turn.log_results(self._executor.run(step.calls))
+                            outcome = self._run_tools(turn, step)
                         yield from map(ToolResultEvent, outcome)
                     step = turn.run.send(outcome)
             response = turn.finished()
@@ -229,7 +241,7 @@ class Agent(Closing):
                         outcome = turn.replied(reply)
                     else:
                         with turn.context():
-                            outcome = turn.log_results(await self._executor.arun(step.calls))
+                            outcome = await self._arun_tools(turn, step)
                         for result in outcome:
                             yield ToolResultEvent(result)
                     step = turn.run.send(outcome)
@@ -242,21 +254,34 @@ class Agent(Closing):
     def _take(self, turn: Turn, step: Step) -> Response | tuple[ToolResult, ...]:
         if isinstance(step, AskModel):
             return self._gateway.chat(*self._asked(turn, step))
-        return turn.log_results(self._executor.run(step.calls))
+        return self._run_tools(turn, step)
 
     async def _atake(self, turn: Turn, step: Step) -> Response | tuple[ToolResult, ...]:
         if isinstance(step, AskModel):
             return await self._gateway.achat(*self._asked(turn, step))
-        return turn.log_results(await self._executor.arun(step.calls))
+        return await self._arun_tools(turn, step)
+
+    def _run_tools(self, turn: Turn, step: RunTools) -> tuple[ToolResult, ...]:
+        return turn.log_results(self._executor.run(step.calls, within=self._left(turn)))
+
+    async def _arun_tools(self, turn: Turn, step: RunTools) -> tuple[ToolResult, ...]:
+        return turn.log_results(await self._executor.arun(step.calls, within=self._left(turn)))
+
+    def _left(self, turn: Turn) -> float | None:
+        """Seconds until the chat must be over."""
+        if turn.deadline is None:
+            return None
+        return max(turn.deadline - self._policies.clock.now(), 0.001)
 
     def _asked(
         self, turn: Turn, step: AskModel
-    ) -> tuple[Sequence[Message], Sequence[ToolSpec], ChatOptions | None, dict[str, Any]]:
+    ) -> tuple[Sequence[Message], Sequence[ToolSpec], ChatOptions | None, dict[str, Any], float | None]:
         """What the gateway is asked."""
         options = turn.options
         if options is not None and turn.run.has_run_tools and options.tool_choice not in _FREE_CHOICE:
             options = replace(options, tool_choice=None)  # or it would be forced to call for ever
         tools = self._offered() if step.with_tools else ()
+        withheld = self._withheld(tools) if step.with_tools else ()
         if options is not None and self._is_withheld(options.tool_choice, tools):
             options = replace(options, tool_choice=None)
         if step.output is not None:
@@ -267,16 +292,19 @@ class Agent(Closing):
                 tools = (*(() if options.tool_choice == "none" else tools), step.output.tool)
                 forced = OUTPUT_TOOL if len(tools) == 1 else options.tool_choice
                 options = replace(options, tool_choice=forced)
-        return step.messages, tools, options, turn.fields
+        messages = step.messages
+        if withheld:
+            messages = (*messages, Message.user(WITHHELD.format(tools=", ".join(withheld))))
+        return messages, tools, options, turn.fields, turn.deadline
 
     def _is_withheld(self, choice: str | None, offered: Sequence[ToolSpec]) -> bool:
         """Whether ``choice`` names a tool of this agent that the model is not offered now."""
         return choice in {spec.name for spec in self._specs} - {spec.name for spec in offered}
 
     def _knows_schemas(self) -> bool:
-        """Whether the model keeps to a JSON schema; if not, the answer comes as a tool's arguments."""
-        profile = getattr(self.provider, "profile", None)
-        return bool(getattr(profile, "structured_output", False))
+        """Whether every model keeps to a JSON schema; if not, the answer comes as a tool's arguments."""
+        profiles = (getattr(lane.provider, "profile", None) for lane in self._policies.lanes)
+        return all(getattr(profile, "structured_output", False) for profile in profiles)
 
     def _offered(self) -> tuple[ToolSpec, ...]:
         """The tools the model may ask for now: one whose breaker is open is left out."""
@@ -284,6 +312,17 @@ class Agent(Closing):
         if guard is None or all(guard.available(spec.name) for spec in self._specs):
             return self._specs  # the very same tuple, which a provider need not encode again
         return tuple(spec for spec in self._specs if guard.available(spec.name))
+
+    def _withheld(self, offered: Sequence[ToolSpec]) -> list[str]:
+        """The names of the tools that are out of service; whoever listens hears of each."""
+        if len(offered) == len(self._specs) or self._tool_breakers is None:
+            return []
+        there = {spec.name for spec in offered}
+        names = [spec.name for spec in self._specs if spec.name not in there]
+        for name in names:
+            wait = self._tool_breakers[name].stats().retry_after
+            self._policies.emit(ToolWithheld(name, None if wait is None else round(wait, 1)))
+        return names
 
     # ── one chat ─────────────────────────────────────────────────────────────────────────
 
@@ -328,7 +367,11 @@ class Agent(Closing):
                 hint="Give yours another name: @tool(name=…).",
             )
         run = AgentRun((*system, *session.messages, user), self.limits, spec)
-        return Turn(session, run, user, options, bound)
+        timeouts = self._policies.timeouts
+        deadline = None
+        if timeouts is not None and timeouts.run is not None:
+            deadline = self._policies.clock.now() + timeouts.run
+        return Turn(session, run, user, options, bound, deadline)
 
     # ── sessions, state, closing ─────────────────────────────────────────────────────────
 
@@ -346,6 +389,8 @@ class Agent(Closing):
     def delete_session(self, session_id: str) -> bool:
         """Forget a conversation; whether there was one. Its cost stays in the agent's total."""
         self._ledger.forget(session_id)
+        for budget in self._policies.budgets:
+            budget.forget(Scope(self.name, session=session_id))
         return self._sessions.delete(session_id)
 
     def costs(self, *, chat: str | None = None, session: str | None = None) -> CostReport:
@@ -373,10 +418,29 @@ class Agent(Closing):
             settings += [replace(each, name=f"llm.{each.name}") for each in describe()]
         return Description(settings)
 
-    def health(self) -> dict[str, BreakerStats]:
-        """The state of every circuit breaker that was needed so far, by what it guards."""
-        groups = (self._gateway.breakers, self._tool_breakers)
-        return {stats.name: stats for group in groups if group for stats in group.stats().values()}
+    def health(self) -> Health:
+        """How every deployment, tool breaker, budget and the shared state stand at this moment."""
+        policies = self._policies
+        pool = {member.key: member.latency for member in policies.pool.stats().members}
+        return Health(
+            deployments={lane.name: lane.health(pool.get(lane.member.key)) for lane in policies.lanes},
+            tools={} if self._tool_breakers is None else self._tool_breakers.stats(),
+            budgets=tuple(status for budget in policies.budgets for status in budget.statuses()),
+            retries=None if policies.retries is None else policies.retries.budget.stats(),
+            shared=None if policies.shared is None else policies.shared.health(),
+        )
+
+    @property
+    def circuit_breakers(self) -> dict[str, CircuitBreaker]:
+        """Every circuit breaker there is by now, by the name of its deployment or tool.
+
+        ``agent.circuit_breakers["query"].force_open()`` takes a tool out of service by hand;
+        ``force_close()`` and ``reset()`` bring it back.
+        """
+        found = {lane.name: lane.breaker for lane in self._policies.lanes if lane.breaker is not None}
+        if self._tool_breakers is not None:
+            found |= {spec.name: self._tool_breakers[spec.name] for spec in self._specs}
+        return found
 
     def close(self) -> None:
         """Close the agent, its provider and its backends. Closing twice does nothing."""

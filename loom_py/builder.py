@@ -7,27 +7,37 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from loom_py.agent import Agent
 from loom_py.backends import Backend
 from loom_py.errors import BuilderError, ConfigError, LoomError, Problem, ToolDefinitionError
+from loom_py.llm.costs import CostLedger
 from loom_py.llm.provider import LLMProvider
 from loom_py.llm.registry import create_provider
 from loom_py.loop import Limits
 from loom_py.output import output_spec
-from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
+from loom_py.resilience.deployment import Deployment
+from loom_py.resilience.gateway import ModelGateway
+from loom_py.resilience.spec import Resilience
 from loom_py.tools import Tool, as_tool
-from loom_py.tools.tool import check_timeout
 
 if TYPE_CHECKING:
     import httpx2
+    from tenacity.wait import wait_base
 
+    from loom_py.clock import Clock
     from loom_py.llm.azure.auth import KeySource, TokenProvider
-    from loom_py.llm.prices import DeploymentType, PriceSetting
+    from loom_py.llm.prices import DeploymentType, ModelPrice, PriceSetting
+    from loom_py.resilience.budget import BudgetAlert
+    from loom_py.resilience.events import Listener
+    from loom_py.resilience.pool import Strategy
+    from loom_py.resilience.spending import SpendingLedger
 
 __all__ = ["AgentBuilder"]
 
@@ -36,11 +46,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class _LLM:
-    """How to come by the provider: an object, or a registered name with settings."""
+    """How to come by the provider: an object, or a registered name with settings.
+
+    Where ``deployments`` are given, the settings are what they have in common.
+    """
 
     provider: LLMProvider | str
     settings: Mapping[str, Any]
     shared: bool = False
+    deployments: tuple[Deployment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +79,8 @@ class AgentBuilder:
     _output: Any = None
     _name: str = "agent"
     _limits: Mapping[str, Any] | None = None
-    _tool_timeout: float | None = None
-    _breakers: Mapping[str, Any] | None = None
+    _resilience: Resilience = field(default_factory=Resilience)
+    _guardrails: Any = None
 
     def __repr__(self) -> str:
         parts = [f"name={self._name!r}", f"llm={'set' if self._llm else 'missing'}"]
@@ -94,13 +108,19 @@ class AgentBuilder:
         http_client: httpx2.Client | None = None,
         async_http_client: httpx2.AsyncClient | None = None,
         wire_debug: bool | Callable[[str], object] = False,
+        deployments: Sequence[Deployment] = (),
     ) -> AgentBuilder:
         """An Azure OpenAI deployment, by API key. Settings as for `AzureOpenAIClient`.
 
         What is left out is read from the environment (``AZURE_OPENAI_ENDPOINT``,
         ``AZURE_OPENAI_DEPLOYMENT``, ``AZURE_OPENAI_API_KEY``, …) when the agent is built.
+
+        ``deployments`` makes it a pool of several, each `Deployment.azure` with what it has of its own;
+        the other settings are those they share. They are tried in order, unless `with_load_balancing`
+        says otherwise.
         """
         return self._with_azure(
+            deployments,
             endpoint=endpoint,
             deployment_id=deployment_id,
             api_key=api_key,
@@ -139,16 +159,18 @@ class AgentBuilder:
         http_client: httpx2.Client | None = None,
         async_http_client: httpx2.AsyncClient | None = None,
         wire_debug: bool | Callable[[str], object] = False,
+        deployments: Sequence[Deployment] = (),
     ) -> AgentBuilder:
         """An Azure OpenAI deployment, by Microsoft Entra ID.
 
         ``credential`` is an azure-identity credential (sync or async), a function that returns a token,
         ``"default"`` for azure-identity's ``DefaultAzureCredential``, or a token. A token lives about
-        an hour; the others are refreshed.
+        an hour; the others are refreshed. ``deployments`` as for `with_azure_openai_llm`.
         """
         is_token = credential is None or (isinstance(credential, str) and credential != "default")
         kind = "entra_token" if is_token else "credential"
         return self._with_azure(
+            deployments,
             endpoint=endpoint,
             deployment_id=deployment_id,
             **{kind: credential},
@@ -168,9 +190,9 @@ class AgentBuilder:
             wire_debug=wire_debug,
         )
 
-    def _with_azure(self, **settings: Any) -> AgentBuilder:
+    def _with_azure(self, deployments: Sequence[Deployment], **settings: Any) -> AgentBuilder:
         given = {key: value for key, value in settings.items() if value is not None}
-        return replace(self, _llm=_LLM("azure-openai", given))
+        return replace(self, _llm=_LLM("azure-openai", given, deployments=tuple(deployments)))
 
     def with_llm(
         self, provider: LLMProvider | str, /, *, shared: bool = False, **settings: Any
@@ -219,12 +241,8 @@ class AgentBuilder:
         max_tool_calls_per_reply: int | None = None,
         on_limit: Literal["answer", "raise"] | None = None,
         max_output_corrections: int | None = None,
-        tool_timeout: float | None = None,
     ) -> AgentBuilder:
-        """How far one chat may go; see `Limits` for the defaults.
-
-        ``tool_timeout`` is in seconds, for every tool that has none of its own.
-        """
+        """How far one chat may go; see `Limits` for the defaults. For seconds see `with_timeouts`."""
         limits = {
             "max_turns": max_turns,
             "max_tool_executions": max_tool_executions,
@@ -233,8 +251,41 @@ class AgentBuilder:
             "max_output_corrections": max_output_corrections,
         }
         given = {key: value for key, value in limits.items() if value is not None}
-        timeout = self._tool_timeout if tool_timeout is None else tool_timeout
-        return replace(self, _limits={**(self._limits or {}), **given}, _tool_timeout=timeout)
+        return replace(self, _limits={**(self._limits or {}), **given})
+
+    # ── failures, quotas and money ───────────────────────────────────────────────────────
+
+    def with_retries(
+        self,
+        *,
+        max_attempts: int = 5,
+        initial_seconds: float = 1.0,
+        multiplier: float = 2.0,
+        max_seconds: float = 32.0,
+        jitter_seconds: float = 1.0,
+        max_wait_seconds: float = 60.0,
+        budget_ratio: float = 0.2,
+        budget_minimum: int = 10,
+        wait: wait_base | None = None,
+        restart_streams: bool = False,
+    ) -> AgentBuilder:
+        """How failed model calls are tried again; see `RetryConfig`. On by default, with these values.
+
+        ``max_attempts=1`` switches retries off. A stream that broke off after something was shown begins
+        anew only with ``restart_streams``; a `StreamRestarted` event then says what to forget.
+        """
+        settings = {
+            "max_attempts": max_attempts,
+            "initial_seconds": initial_seconds,
+            "multiplier": multiplier,
+            "max_seconds": max_seconds,
+            "jitter_seconds": jitter_seconds,
+            "max_wait_seconds": max_wait_seconds,
+            "budget_ratio": budget_ratio,
+            "budget_minimum": budget_minimum,
+            "wait": wait,
+        }
+        return self._with(retries=settings, restart_streams=restart_streams)
 
     def with_circuit_breakers(
         self,
@@ -243,83 +294,223 @@ class AgentBuilder:
         success_threshold: int = 2,
         open_seconds: float = 30.0,
         max_open_seconds: float = 60.0,
+        failure_rate: float | None = 0.5,
+        window_seconds: float = 60.0,
+        minimum_calls: int = 20,
+        half_open_probes: int = 1,
     ) -> AgentBuilder:
-        """A circuit breaker on the deployment and one on each tool; see `BreakerConfig`.
+        """A circuit breaker on each deployment and one on each tool; see `BreakerConfig`.
 
-        A tool whose breaker is open is not offered to the model until it may be tried again.
+        A tool whose breaker is open is not offered to the model until it may be tried again, and the
+        model is told. The deployments of a pool have breakers in any case.
         """
         settings = {
             "failure_threshold": failure_threshold,
             "success_threshold": success_threshold,
             "open_seconds": open_seconds,
             "max_open_seconds": max_open_seconds,
+            "failure_rate": failure_rate,
+            "window_seconds": window_seconds,
+            "minimum_calls": minimum_calls,
+            "half_open_probes": half_open_probes,
         }
-        return replace(self, _breakers=settings)
+        return self._with(breakers=settings)
+
+    def with_rate_limit(
+        self,
+        *,
+        tokens_per_minute: int | None = None,
+        requests_per_minute: int | None = None,
+        max_queue: int = 1000,
+        queue_timeout: float | None = 300.0,
+        warn_at: float = 0.8,
+    ) -> AgentBuilder:
+        """The quota of each deployment: calls wait in line rather than run into a 429.
+
+        All agents of the process that call a deployment share its limit. See `RateLimitConfig`.
+        """
+        settings = {
+            "tokens_per_minute": tokens_per_minute,
+            "requests_per_minute": requests_per_minute,
+            "max_queue": max_queue,
+            "queue_timeout": queue_timeout,
+            "warn_at": warn_at,
+        }
+        return self._with(rate_limit=settings)
+
+    def with_failover(
+        self, deployments: Sequence[Deployment | LLMProvider | str], *, sticky: bool = True
+    ) -> AgentBuilder:
+        """Deployments to go to, in this order, when those before them cannot be called.
+
+        Each is a `Deployment`, a provider, or the name of one (``"bedrock:claude"``). ``sticky`` keeps a
+        session where it was answered last, for the sake of prompt caching.
+        """
+        return self._with(fallbacks=tuple(deployments), sticky=sticky)
+
+    def with_load_balancing(
+        self,
+        deployments: Sequence[Deployment | LLMProvider | str] = (),
+        *,
+        strategy: Strategy = "least-loaded",
+        sticky: bool = True,
+    ) -> AgentBuilder:
+        """Spread the calls over these deployments and those of ``with_…_llm``.
+
+        ``strategy`` is ``"round-robin"``, ``"weighted"``, ``"least-loaded"`` (by the quota that is left),
+        ``"lowest-latency"`` or ``"priority"``. Deployments with a greater `Deployment.priority` number, and
+        those of `with_failover`, are only used while none with a lower one can be.
+        """
+        return self._with(balanced=tuple(deployments), strategy=strategy, sticky=sticky)
+
+    def with_hedging(self, *, after_seconds: float) -> AgentBuilder:
+        """Ask a second deployment of the pool as well where the first is silent for so long.
+
+        The first to show something is taken, the other is hung up on. Both may be billed.
+        """
+        return self._with(hedge_after=after_seconds)
+
+    def with_budget(
+        self,
+        *,
+        usd: Decimal | str | float | None = None,
+        tokens: int | None = None,
+        per: Literal["chat", "session", "agent", "day"] = "chat",
+        soft: float = 0.8,
+        on_unknown_price: Literal["refuse", "warn", "assume"] = "refuse",
+        assumed_price: ModelPrice | None = None,
+        approve: Callable[[BudgetAlert], Any] | None = None,
+        ledger: SpendingLedger | str | Path | None = None,
+    ) -> AgentBuilder:
+        """What may be spent; a call that could exceed it is not sent. See `BudgetConfig`.
+
+        Budgets of different ``per`` hold together; asking again for the same one replaces it.
+        """
+        settings = {
+            "usd": usd,
+            "tokens": tokens,
+            "per": per,
+            "soft": soft,
+            "on_unknown_price": on_unknown_price,
+            "assumed_price": assumed_price,
+            "approve": approve,
+            "ledger": ledger,
+        }
+        others = (each for each in self._resilience.budgets if each["per"] != per)
+        return self._with(budgets=(*others, settings))
+
+    def with_timeouts(
+        self,
+        *,
+        connect: float | None = None,
+        read: float | None = None,
+        total: float | None = None,
+        tool: float | None = None,
+        run: float | None = None,
+    ) -> AgentBuilder:
+        """How long things may take, in seconds; see `Timeouts`. Asking again adds to what was asked."""
+        settings = {"connect": connect, "read": read, "total": total, "tool": tool, "run": run}
+        given = {key: value for key, value in settings.items() if value is not None}
+        return self._with(timeouts={**(self._resilience.timeouts or {}), **given})
+
+    def with_shared_state(self, url: str, *, prefix: str = "loom_py", **settings: Any) -> AgentBuilder:
+        """Share breakers, throttling, rate limits and budgets with other processes through Redis.
+
+        Needs the extra ``redis``. See `SharedState` for further settings.
+        """
+        return self._with(shared={"url": url, "prefix": prefix, **settings})
+
+    def with_listener(self, listener: Listener) -> AgentBuilder:
+        """A function that is told what the policies decide, each a typed `PolicyEvent`. Listeners add up."""
+        return self._with(listeners=(*self._resilience.listeners, listener))
+
+    def with_clock(self, clock: Clock) -> AgentBuilder:
+        """What the policies wait on; a `VirtualClock` in tests."""
+        return self._with(clock=clock)
+
+    def _with(self, **changes: Any) -> AgentBuilder:
+        return replace(self, _resilience=replace(self._resilience, **changes))
 
     # ── building ─────────────────────────────────────────────────────────────────────────
 
     def build(self) -> Agent:
         """The agent. Raises one `BuilderError` that lists everything that is wrong."""
         problems: list[Problem] = []
-        provider = self._provider(problems)
+        members = self._members(problems)
+        providers = [self._provider(deployment, problems) for deployment, _ in members]
         backends = self._checked_backends(problems)
         tools = self._checked_tools(backends, problems)
         if self._output is not None:
             _try(problems, "output", lambda: output_spec(self._output))
         _check_each(problems, "limits", Limits, self._limits or {})
-        _check_each(problems, "circuit_breakers", BreakerConfig, self._breakers or {})
+        self._resilience.check(partial(_try, problems))
         problems += self._plain_problems()
-        if problems or provider is None:
-            self._discard(provider)
+        made = [provider for provider in providers if provider is not None]
+        policies = None
+        if not problems:
+            policies = _try(problems, "llm", lambda: self._resilience.policies(members, made, self._name))
+        if policies is None:
+            self._discard(members, providers)
             raise BuilderError(problems)
-        breakers = None if self._breakers is None else BreakerConfig(**self._breakers)
         return Agent(
-            provider,
+            made[0],
+            gateway=ModelGateway(policies, ledger=CostLedger(agent=self._name)),
             tools=tools,
             backends=backends,
             system_prompt=self._system_prompt,
             name=self._name,
             limits=Limits(**(self._limits or {})),
             output=self._output,
-            tool_timeout=self._tool_timeout,
-            model_breakers=None if breakers is None else CircuitBreakers("deployment", breakers),
-            tool_breakers=None if breakers is None else CircuitBreakers("tool", breakers),
-            owned=self._owned(provider),
+            tool_breakers=self._resilience.tool_breakers(policies.emit, policies.clock),
+            owned=self._owned(members, made, policies),
         )
 
-    def _discard(self, provider: LLMProvider | None) -> None:
-        """Close a provider that was made for nothing; what the caller made stays the caller's."""
-        if self._llm is not None and provider is not self._llm.provider:
-            close = getattr(provider, "close", None)
-            if close is not None:
-                close()
-
-    def _owned(self, provider: LLMProvider) -> tuple[Any, ...]:
-        """What the agent closes with itself."""
-        shared = self._llm is not None and self._llm.shared
-        own = [] if shared else [provider]
-        return (*own, *(backend for backend, is_shared in self._backends if not is_shared))
-
-    def _provider(self, problems: list[Problem]) -> LLMProvider | None:
+    def _members(self, problems: list[Problem]) -> list[tuple[Deployment, int]]:
+        """Every deployment that is called, with its priority."""
         llm = self._llm
-        if llm is None:
+        primary: Sequence[Deployment] = ()
+        if llm is not None:
+            primary = _try(problems, "llm", lambda: _primary(llm)) or ()
+        elif not self._resilience.balanced:
             remedy = "add .with_azure_openai_llm(…) or .with_llm(…)"
             problems.append(Problem("llm", "LLM provider is required", remedy))
-            return None
-        if isinstance(llm.provider, str):
-            name, settings = llm.provider, llm.settings
-            return _try(problems, "llm", lambda: create_provider(name, **settings))
-        if llm.settings:
-            unused = ", ".join(llm.settings)
-            problems.append(
-                Problem("llm", f"settings ({unused}) go with a provider's name, not with a provider object")
+        balanced, fallbacks = (
+            [made for each in given if (made := _try(problems, field, partial(_deployment, field, each)))]
+            for field, given in (
+                ("load_balancing", self._resilience.balanced),
+                ("failover", self._resilience.fallbacks),
             )
-        if isinstance(llm.provider, type) or not isinstance(llm.provider, LLMProvider):
-            kind = _kind(llm.provider)
-            remedy = "give an LLMProvider, or the name of an installed one"
-            problems.append(Problem("llm", f"{kind} is not an LLM provider", remedy))
-            return None
-        return llm.provider
+        )
+        return self._resilience.ranked(primary, balanced, fallbacks)
+
+    def _discard(
+        self, members: Sequence[tuple[Deployment, int]], providers: Sequence[LLMProvider | None]
+    ) -> None:
+        """Close providers that were made for nothing; what the caller made stays the caller's."""
+        for (deployment, _), provider in zip(members, providers, strict=True):
+            if (
+                provider is not deployment.provider
+                and (close := getattr(provider, "close", None)) is not None
+            ):
+                close()
+
+    def _owned(
+        self, members: Sequence[tuple[Deployment, int]], providers: Sequence[LLMProvider], policies: Any
+    ) -> tuple[Any, ...]:
+        """What the agent closes with itself."""
+        own: list[Any] = [
+            provider
+            for (deployment, _), provider in zip(members, providers, strict=True)
+            if not deployment.shared
+        ]
+        own += [backend for backend, is_shared in self._backends if not is_shared]
+        return (*own, *policies.owned())
+
+    def _provider(self, deployment: Deployment, problems: list[Problem]) -> LLMProvider | None:
+        provider, settings = deployment.provider, deployment.settings
+        if not isinstance(provider, str):
+            return provider
+        return _try(problems, "llm", lambda: create_provider(provider, **settings))
 
     def _checked_backends(self, problems: list[Problem]) -> tuple[Backend, ...]:
         good = []
@@ -356,8 +547,26 @@ class AgentBuilder:
         prompt: object = self._system_prompt
         if prompt is not None and not isinstance(prompt, str):
             problems.append(Problem("system_prompt", f"the system prompt must be text, not {_kind(prompt)}"))
-        _try(problems, "tool_timeout", partial(check_timeout, self._tool_timeout, "tool_timeout"))
         return problems
+
+
+def _deployment(field: str, given: Deployment | LLMProvider | str, **more: Any) -> Deployment:
+    """``given`` as a deployment; what is wrong with it is wrong with that ``field`` of the builder."""
+    if isinstance(given, Deployment):
+        return given
+    try:
+        return Deployment(given, **more)
+    except ConfigError as exc:
+        exc.field = field
+        raise
+
+
+def _primary(llm: _LLM) -> list[Deployment]:
+    """The deployments of ``with_…_llm``."""
+    if llm.deployments:
+        given = [_deployment("llm", each) for each in llm.deployments]
+        return [each.with_defaults(llm.settings) for each in given]
+    return [_deployment("llm", llm.provider, shared=llm.shared, settings=llm.settings)]
 
 
 def _pinged(backend: Backend) -> Backend:

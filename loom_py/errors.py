@@ -307,14 +307,18 @@ class ProviderLoadError(ConfigError):
 class ProviderError(LoomError):
     """A model call failed in a way no subclass describes.
 
-    ``provider_code`` is the code the server sent, where it sent one.
+    ``provider_code`` is the code the server sent, where it sent one. ``sent`` is ``False`` where the request
+    surely never reached the model, so that it cannot have been billed.
     """
 
     code = "provider_error"
 
-    def __init__(self, message: str, *, provider_code: str | None = None, **facts: Any) -> None:
+    def __init__(
+        self, message: str, *, provider_code: str | None = None, sent: bool = True, **facts: Any
+    ) -> None:
         super().__init__(message, **facts)
         self.provider_code = provider_code
+        self.sent = sent
 
 
 class AuthenticationError(ProviderError):

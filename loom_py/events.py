@@ -15,6 +15,7 @@ from loom_py.messages import JSONForm, JSONObject, Response, TokenUsage, ToolCal
 __all__ = [
     "FinalResponse",
     "StreamEvent",
+    "StreamRestarted",
     "TextDelta",
     "ToolCallCompleted",
     "ToolCallStarted",
@@ -125,6 +126,26 @@ class UsageEvent(StreamEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamRestarted(StreamEvent):
+    """The reply broke off and begins anew: forget its text, ``discarded``, and its tool calls so far.
+
+    Only an agent that was built with ``restart_streams=True`` has these. What was shown before this reply
+    began, and the results of tools, stay.
+    """
+
+    type: ClassVar[str] = "stream_restarted"
+    reason: str
+    discarded: str = ""
+
+    def to_dict(self) -> JSONObject:
+        return {"type": self.type, "reason": self.reason, "discarded": self.discarded}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["reason"], data["discarded"])
+
+
+@dataclass(frozen=True, slots=True)
 class FinalResponse(StreamEvent):
     """The last event of every stream that ends well."""
 
@@ -141,7 +162,15 @@ class FinalResponse(StreamEvent):
 
 _EVENTS: dict[str, type[StreamEvent]] = {
     cls.type: cls
-    for cls in (TextDelta, ToolCallStarted, ToolCallCompleted, ToolResultEvent, UsageEvent, FinalResponse)
+    for cls in (
+        TextDelta,
+        ToolCallStarted,
+        ToolCallCompleted,
+        ToolResultEvent,
+        UsageEvent,
+        StreamRestarted,
+        FinalResponse,
+    )
 }
 
 

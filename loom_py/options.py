@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,19 @@ __all__ = ["ChatOptions"]
 class ChatOptions:
     """Settings of one model call; ``None`` leaves a setting to the provider.
 
-    ``temperature`` 0.0 to 2.0; ``max_tokens`` the most tokens the reply may have; ``timeout`` in
-    seconds; ``tool_choice`` is ``"auto"``, ``"none"``, ``"required"`` or the name of a tool.
+    ``temperature`` 0.0 to 2.0; ``max_tokens`` the most tokens the reply may have;
+    ``tool_choice`` is ``"auto"``, ``"none"``, ``"required"`` or the name of a tool.
     ``reasoning_effort`` and ``verbosity`` are words a reasoning model knows (``"low"``, ``"high"``, …).
     ``response_format`` is the API's own object; for a type of yours use ``output=`` of an agent.
     ``prompt_cache_key`` groups requests whose beginnings are alike.
     ``extra_headers`` and ``extra_body`` are added to the request as they are.
+
+    Times are in seconds, more than 0: ``timeout`` for a whole answer, or for each event of a stream;
+    ``connect_timeout`` for the connection; ``total_timeout`` for all of an attempt, a stream to its last
+    byte included. ``residency`` is where a deployment must be to take the call, and ``priority`` the
+    call's rank in the queue of a rate limit, lower first; neither is sent.
+
+    Raises `ValueError` for a setting out of its range.
     """
 
     temperature: float | None = None
@@ -34,6 +42,10 @@ class ChatOptions:
     prompt_cache_key: str | None = None
     user: str | None = None
     timeout: float | None = None
+    connect_timeout: float | None = None
+    total_timeout: float | None = None
+    residency: str | None = None
+    priority: int | None = None
     extra_headers: Mapping[str, str] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
 
@@ -45,8 +57,12 @@ class ChatOptions:
             problems.append(f"top_p must be between 0.0 and 1.0, not {self.top_p}")
         if self.max_tokens is not None and self.max_tokens < 1:
             problems.append(f"max_tokens must be at least 1, not {self.max_tokens}")
-        if self.timeout is not None and self.timeout <= 0:
-            problems.append(f"timeout must be more than 0 seconds, not {self.timeout}")
+        for name in ("timeout", "connect_timeout", "total_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds < math.inf:
+                problems.append(f"{name} must be more than 0 seconds and finite, not {seconds}")
+        if self.residency is not None and not self.residency.strip():
+            problems.append("residency must name where the call may go, or be left out")
         if problems:
             raise ValueError("; ".join(problems))
 

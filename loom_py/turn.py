@@ -12,6 +12,7 @@ from typing import Any
 
 from structlog.contextvars import bound_contextvars
 
+from loom_py._chat import chat_id
 from loom_py._log import get_logger
 from loom_py.errors import LoomError
 from loom_py.events import FinalResponse, StreamEvent, TextDelta
@@ -30,13 +31,17 @@ _under_way: ContextVar[tuple[Turn, ...]] = ContextVar("loom_py_chats", default=(
 
 @dataclass(slots=True)
 class Turn:
-    """One chat on its way: its session, its run through the loop and what its log events carry."""
+    """One chat on its way: its session, its run through the loop and what its log events carry.
+
+    ``deadline`` is when it must be over, on the gateway's clock.
+    """
 
     session: Session
     run: AgentRun
     user: Message
     options: ChatOptions | None
     fields: dict[str, Any]
+    deadline: float | None = None
     started: float = field(default_factory=time.perf_counter)
     shown: bool = False
     over: bool = False
@@ -52,10 +57,12 @@ class Turn:
         Never around a ``yield``: what is bound there would show in the reader of the stream.
         """
         token = _under_way.set((*_under_way.get(), self))
+        chat = chat_id.set(self.fields["chat_id"])
         try:
             with bound_contextvars(**self.fields):
                 yield
         finally:
+            chat_id.reset(chat)
             _under_way.reset(token)
 
     @contextmanager

@@ -17,11 +17,11 @@ from structlog.testing import capture_logs
 from loom_py import Agent, AgentBuilder, ChatOptions, Message, Response, TokenUsage, ToolCall, ToolError, tool
 from loom_py.errors import (
     AgentClosedError,
-    AuthenticationError,
     CircuitOpenError,
+    ContentFilterError,
+    InvalidRequestError,
     LimitExceededError,
     LoomError,
-    RateLimitError,
     ServiceUnavailableError,
 )
 from loom_py.llm.scripted import ScriptedProvider, ScriptedRequest, Step, call, reply
@@ -79,7 +79,10 @@ def broken() -> str:
 
 
 def builder(*steps: Step, tools: Sequence[Any] = (double, triple, broken)) -> AgentBuilder:
-    return AgentBuilder().with_llm(ScriptedProvider(steps)).with_tools(*tools)
+    """Without retries: a script plays each failure once."""
+    return (
+        AgentBuilder().with_llm(ScriptedProvider(steps)).with_tools(*tools).with_retries(max_attempts=1)
+    )
 
 
 def requests(agent: Agent) -> tuple[ScriptedRequest, ...]:
@@ -394,7 +397,7 @@ async def test_a_tool_that_chats_in_its_own_session_is_told_rather_than_left_wai
         return agent.chat("inner", session_id=session).message
 
     steps: list[Step] = [call("recurse", session="s"), call("recurse", session="t"), "inner answer", "outer"]
-    agent = builder(*steps, tools=[recurse]).with_limits(tool_timeout=2).build()
+    agent = builder(*steps, tools=[recurse]).with_timeouts(tool=2).build()
     response = await asyncio.wait_for(ask(agent, "Go", session_id="s"), 5)
     refused, allowed = response.tool_results
     assert refused.is_error
@@ -469,12 +472,12 @@ async def test_a_sick_deployment_is_left_alone_after_five_failures(ask: Verb) ->
         await ask(agent, "Go")
     assert 29 < (caught.value.retry_after or 0) <= 30
     assert len(requests(agent)) == 5
-    assert agent.health()["deployment scripted/scripted-1"].state == "open"
+    assert agent.health().status == "down"
 
 
 @verbs
 async def test_the_callers_errors_open_no_breaker(ask: Verb) -> None:
-    errors = [AuthenticationError("401"), RateLimitError("429")] * 4
+    errors = [InvalidRequestError("400"), ContentFilterError("filtered")] * 4
     agent = builder(*errors, "fine").with_circuit_breakers(failure_threshold=1).build()
     for error in errors:
         with pytest.raises(type(error)):
@@ -488,7 +491,7 @@ async def test_without_breakers_every_call_goes_through() -> None:
         with pytest.raises(ServiceUnavailableError):
             agent.chat("Go")
     assert agent.chat("Go").message == "fine"
-    assert agent.health() == {}
+    assert agent.circuit_breakers == {}
 
 
 @verbs
@@ -500,7 +503,7 @@ async def test_a_tool_that_keeps_failing_is_not_offered_any_more(ask: Verb) -> N
     offered = [{spec.name for spec in request.tools} for request in requests(agent)]
     assert offered[4] == {"double", "triple", "broken"}
     assert offered[5] == {"double", "triple"}
-    assert agent.health()["tool broken"].state == "open"
+    assert agent.health().tools["broken"].state == "open"
 
 
 async def test_a_tool_comes_back_after_its_open_time_and_two_successes_close_it() -> None:

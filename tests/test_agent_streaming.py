@@ -39,7 +39,8 @@ def double(number: int) -> int:
 
 
 def agent_of(*steps: Step) -> Agent:
-    return AgentBuilder().with_llm(ScriptedProvider(steps)).with_tools(double).build()
+    builder = AgentBuilder().with_llm(ScriptedProvider(steps)).with_tools(double)
+    return builder.with_retries(max_attempts=1).build()
 
 
 async def read(agent: Agent, **options: Any) -> list[StreamEvent]:
@@ -203,7 +204,7 @@ async def test_closing_early_hangs_up_and_frees_session_and_breaker(endless: Age
     assert open_streams(endless) == 0
     assert is_free(endless, "s")
     assert endless.sessions() == ()
-    assert endless.health()["deployment endless/endless-1"].state == "closed"
+    assert endless.circuit_breakers["endless/endless-1"].state == "closed"
 
 
 async def test_leaving_the_loop_is_closing(endless: Agent) -> None:

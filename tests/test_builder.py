@@ -89,7 +89,8 @@ def test_the_whole_chain_builds_an_agent() -> None:
         .with_tools(double, plain)
         .with_system_prompt("Be brief.")
         .with_name("clerk")
-        .with_limits(max_turns=3, tool_timeout=5)
+        .with_limits(max_turns=3)
+        .with_timeouts(tool=5)
         .with_circuit_breakers()
         .build()
     )
@@ -225,7 +226,8 @@ def test_every_problem_is_in_the_one_error() -> None:
             .with_azure_openai_llm("http://shop.openai.azure.com", "", max_tokens=0, temperature=3, timeout=0)
             .with_backend(Notes(reachable=False))
             .with_tools(double, double, untyped)
-            .with_limits(max_turns=0, max_tool_executions=-1, tool_timeout=0)
+            .with_limits(max_turns=0, max_tool_executions=-1)
+            .with_timeouts(tool=0)
             .with_circuit_breakers(failure_threshold=0, open_seconds=-1)
             .with_name(" ")
             .build()
@@ -244,7 +246,7 @@ def test_every_problem_is_in_the_one_error() -> None:
         "untyped",
         "max_turns",
         "max_tool_executions",
-        "tool_timeout",
+        "tool must be seconds",
         "failure_threshold",
         "open_seconds",
         "name must be text",
@@ -296,8 +298,8 @@ def test_a_limit_that_makes_no_sense_is_named(limits: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, "5", float("nan"), float("inf")])
 def test_a_tool_timeout_that_makes_no_sense_is_named(timeout: Any) -> None:
-    (message,) = problems_of(ready().with_limits(tool_timeout=timeout)).values()
-    assert "tool_timeout" in message
+    (message,) = problems_of(ready().with_timeouts(tool=timeout)).values()
+    assert "tool must be seconds above 0" in message
 
 
 def test_a_tool_without_annotations_is_refused_with_its_name() -> None:

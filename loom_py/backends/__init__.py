@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loom_py.backends.base import BaseBackend
+    from loom_py.backends.base import BaseBackend, tools_of
     from loom_py.backends.protocol import Backend, Capabilities, Field, ForeignKey, Resource, Schema
     from loom_py.backends.results import Column, QueryResult
     from loom_py.backends.sql import SQLBackend
@@ -25,6 +25,7 @@ __all__ = [
     "Resource",
     "SQLBackend",
     "Schema",
+    "tools_of",
 ]
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "Resource": "protocol",
     "SQLBackend": "sql",
     "Schema": "protocol",
+    "tools_of": "base",
 }
 
 

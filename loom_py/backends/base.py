@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loom_py._closing import Closing
 from loom_py._concurrency import run_in_thread
-from loom_py.backends.protocol import Capabilities, QueryResult, Resource, Schema
+from loom_py.backends.protocol import Backend, Capabilities, QueryResult, Resource, Schema
 from loom_py.backends.results import to_jsonable
 from loom_py.errors import BackendError
+from loom_py.guardrails import Guardrails, guard_tool
 from loom_py.tools import Tool
 
-__all__ = ["BaseBackend"]
+__all__ = ["BaseBackend", "tools_of"]
 
 
 class BaseBackend(Closing, ABC):
@@ -158,19 +159,34 @@ class BaseBackend(Closing, ABC):
             description=f"Describe one of the things that can be queried in {self.name}.",
         )
 
+    def guarded_tools(self, guardrails: Guardrails) -> Sequence[Tool[..., Any]]:
+        """`tools`, with ``guardrails`` around those whose function is one of `query_functions`."""
+        mine = self.query_functions()
+        return [
+            guard_tool(tool, guardrails, backend=self) if tool.function in mine else tool
+            for tool in self.tools()
+        ]
+
+    def query_functions(self) -> Sequence[Callable[..., str]]:
+        """The functions of the tools that run a query: their first argument is its text.
+
+        Name yours where you write `tools` yourself, and guardrails stand around them, too.
+        """
+        return (self._run_query,)
+
+    def _run_query(self, query: str, offset: int = 0) -> str:
+        """Query.
+
+        Args:
+            query: the query text.
+            offset: rows to skip, to read the next page of a long result.
+        """
+        return self.execute_query(query, offset=offset).to_text()
+
     def _query_tool(self) -> Tool[..., Any]:
-        def query(query: str, offset: int = 0) -> str:
-            """Query.
-
-            Args:
-                query: the query text.
-                offset: rows to skip, to read the next page of a long result.
-            """
-            return self.execute_query(query, offset=offset).to_text()
-
         summary = (type(self).execute_query.__doc__ or "").strip().partition("\n")[0]
         return Tool.from_function(
-            query,
+            self._run_query,
             name=f"{self.tool_prefix}query",
             description=f"Query {self.name}. {summary}".rstrip(),
         )
@@ -179,6 +195,16 @@ class BaseBackend(Closing, ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"
+
+
+def tools_of(backend: Backend, guardrails: Guardrails | None = None) -> Sequence[Tool[..., Any]]:
+    """The tools an agent gets from ``backend``, with ``guardrails`` around its queries.
+
+    A backend takes part in guardrails by a method ``guarded_tools(guardrails)``, as every
+    `BaseBackend` has one; the tools of another stay as they are.
+    """
+    guarded = None if guardrails is None else getattr(backend, "guarded_tools", None)
+    return backend.tools() if guarded is None else guarded(guardrails)
 
 
 def suggest(name: str, known: Sequence[str], *, shown: int = 20) -> str:

@@ -15,8 +15,9 @@ from loom_py.events import (
     ToolCallStarted,
     UsageEvent,
 )
+from loom_py.llm.costs.cost import Cost
 from loom_py.llm.profiles import UNKNOWN_PROFILE, ModelProfile
-from loom_py.messages import Message, Response, ToolSpec
+from loom_py.messages import Message, Response, TokenUsage, ToolSpec
 from loom_py.options import ChatOptions
 
 __all__ = ["BaseProvider", "LLMProvider", "events_of"]
@@ -105,6 +106,10 @@ class BaseProvider:
 
     name: str = "provider"
     model: str = "unknown"
+    endpoint: str | None = None
+    """Where the model is: with ``model`` it tells one deployment from another, for limits and breakers."""
+    timeout: float | None = None
+    """Seconds that one call may take where no option says it; ``None`` where there is no bound."""
     VERBS: ClassVar[tuple[str, ...]] = ("chat", "achat", "stream_chat", "astream_chat")
     _own_verbs: ClassVar[frozenset[str]] = frozenset()
 
@@ -119,6 +124,23 @@ class BaseProvider:
     def profile(self) -> ModelProfile:
         """What the model can do."""
         return UNKNOWN_PROFILE
+
+    def output_limit(self, options: ChatOptions | None = None) -> int | None:
+        """The most tokens the reply to a call with ``options`` can have; ``None`` where nothing limits it."""
+        return None if options is None else options.max_tokens
+
+    def worst_cost(
+        self, input_tokens: int, output_tokens: int, *, options: ChatOptions | None = None
+    ) -> Cost:
+        """The most a call of so many tokens can cost, in USD, whatever is reported of it afterwards.
+
+        A provider that knows no prices says so with `Cost.unknown`, as this one does.
+        """
+        return Cost.unknown(
+            f"the provider {self.name} states no prices",
+            model=self.model,
+            usage=TokenUsage(input_tokens, output_tokens),
+        )
 
     def chat(
         self,

@@ -23,7 +23,10 @@ from loom_py.events import (
     ToolCallStarted,
     UsageEvent,
 )
+from loom_py.llm.costs.bound import Bound, BoundLine
+from loom_py.llm.costs.cost import Cost
 from loom_py.llm.estimates import estimate_usage
+from loom_py.llm.prices import ModelPrice, PriceRow
 from loom_py.llm.provider import BaseProvider
 from loom_py.messages import Message, Response, TokenUsage, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
@@ -110,6 +113,10 @@ class ScriptedProvider(BaseProvider):
         model: the model's name.
         strict: leaving the provider's ``with`` block with steps unused is a `ScriptError`.
         delay: seconds to wait before each answer.
+        price: what the model's tokens cost, so that a scripted agent can have a budget: every reply that
+            states no cost of its own gets one, and `worst_cost` tells the most a call can cost.
+        max_tokens: the most tokens of a reply where a call's options do not say it. No reply is cut:
+            it is what a budget reckons with.
 
     A step is text, a `Response`, a `ToolCall` or several, an exception (raised), or a function of
     the `ScriptedRequest` that returns one of these. Functions run in worker threads for async
@@ -130,11 +137,15 @@ class ScriptedProvider(BaseProvider):
         model: str = "scripted-1",
         strict: bool = True,
         delay: float = 0.0,
+        price: ModelPrice | None = None,
+        max_tokens: int = 4096,
     ) -> None:
         self.name = name
         self.model = model
         self.strict = strict
         self.delay = delay
+        self.price = price
+        self.max_tokens = max_tokens
         self._endless = steps if callable(steps) else None
         self._steps: tuple[Step, ...] = () if callable(steps) else _checked(steps)
         self._lock = threading.Lock()
@@ -156,6 +167,18 @@ class ScriptedProvider(BaseProvider):
     def remaining(self) -> int:
         """How many steps are unused; 0 for a function that answers every request."""
         return max(0, len(self._steps) - len(self.requests))
+
+    def output_limit(self, options: ChatOptions | None = None) -> int | None:
+        """The most tokens of a reply: what ``options`` say, or the provider's own ``max_tokens``."""
+        return super().output_limit(options) or self.max_tokens
+
+    def worst_cost(
+        self, input_tokens: int, output_tokens: int, *, options: ChatOptions | None = None
+    ) -> Cost:
+        """The most a call of at most so many tokens can cost by the provider's ``price``, in USD."""
+        if self.price is None:
+            return super().worst_cost(input_tokens, output_tokens, options=options)
+        return Bound([BoundLine(self._row(self.price))]).cost(input_tokens, output_tokens)
 
     def assert_done(self) -> None:
         """Raises `ScriptError` if steps are left over."""
@@ -279,13 +302,30 @@ class ScriptedProvider(BaseProvider):
             tool_calls=tuple(self._with_id(call) for call in answer.tool_calls),
             model=answer.model or self.model,
         )
-        if response.tokens_used != TokenUsage():
+        if response.tokens_used == TokenUsage():
+            response = replace(
+                response,
+                tokens_used=estimate_usage(request.messages, request.tools, response.to_message()),
+                metadata={**response.metadata, "usage_estimated": True},
+            )
+        return response if self.price is None else self._priced(response, self.price)
+
+    def _priced(self, response: Response, price: ModelPrice) -> Response:
+        """``response`` with what it costs, where it does not say so itself."""
+        if response.cost_usd is not None or "cost" in response.metadata:
             return response
-        return replace(
-            response,
-            tokens_used=estimate_usage(request.messages, request.tools, response.to_message()),
-            metadata={**response.metadata, "usage_estimated": True},
+        row = self._row(price)
+        cost = Cost(
+            price.cost(response.tokens_used),
+            **price.parts(response.tokens_used)._asdict(),
+            model=response.model,
+            usage=response.tokens_used,
+            source=row.source,
         )
+        return replace(response, cost_usd=cost.usd, metadata={**response.metadata, "cost": cost.to_dict()})
+
+    def _row(self, price: ModelPrice) -> PriceRow:
+        return PriceRow(self.model, price, type=None, tier=None, source="the script's price")
 
     def _with_id(self, call: ToolCall) -> ToolCall:
         with self._lock:

@@ -50,7 +50,12 @@ class PolicyEvent:
     """Something a policy decided, or noticed. Times are in seconds, money in USD."""
 
     name: ClassVar[str] = ""
-    level: ClassVar[Literal["info", "warning"]] = "info"
+    is_warning: ClassVar[bool] = False
+
+    @property
+    def level(self) -> Literal["info", "warning"]:
+        """How loudly it is logged."""
+        return "warning" if self.is_warning else "info"
 
     def fields(self) -> dict[str, Any]:
         """The event's fields as they are logged: money as text, what is not known left out."""
@@ -71,7 +76,7 @@ class RetryScheduled(PolicyEvent):
     """A model call failed and is tried again after ``wait_seconds``; ``attempt`` counts from 1."""
 
     name: ClassVar[str] = "retry_scheduled"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
+    is_warning: ClassVar[bool] = True
     deployment: str
     attempt: int
     wait_seconds: float
@@ -83,7 +88,6 @@ class CircuitChanged(PolicyEvent):
     """A circuit breaker changed its state."""
 
     name: ClassVar[str] = "circuit_breaker"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
     breaker: str
     before: str
     after: str
@@ -91,13 +95,17 @@ class CircuitChanged(PolicyEvent):
     open_seconds: float | None = None
     reason: str | None = None
 
+    @property
+    def level(self) -> Literal["info", "warning"]:
+        return "warning" if self.after == "open" else "info"
+
 
 @dataclass(frozen=True, slots=True)
 class DeploymentThrottled(PolicyEvent):
     """A deployment said that it has enough (429): all calls to it wait for ``seconds``."""
 
     name: ClassVar[str] = "deployment_throttled"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
+    is_warning: ClassVar[bool] = True
     deployment: str
     seconds: float
     kind: str | None = None
@@ -108,7 +116,7 @@ class DeploymentTakenOut(PolicyEvent):
     """A deployment refused for a reason that waiting does not mend (401, 403, 404). Someone must look."""
 
     name: ClassVar[str] = "deployment_taken_out"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
+    is_warning: ClassVar[bool] = True
     deployment: str
     error: str
     http_status: int | None
@@ -129,7 +137,7 @@ class FailedOver(PolicyEvent):
     """A call goes to another deployment than the one it was meant for."""
 
     name: ClassVar[str] = "failed_over"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
+    is_warning: ClassVar[bool] = True
     deployment: str
     to: str
     reason: str
@@ -170,7 +178,7 @@ class QuotaWarning(PolicyEvent):
     """The tokens of the last minute come near to the quota. At most one a minute."""
 
     name: ClassVar[str] = "token_quota_warning"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
+    is_warning: ClassVar[bool] = True
     deployment: str
     tokens_per_minute: int
     quota: int
@@ -182,7 +190,7 @@ class BudgetWarning(PolicyEvent):
     """A budget has passed its soft threshold. ``unit`` is ``"usd"`` or ``"tokens"``."""
 
     name: ClassVar[str] = "budget_warning"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
+    is_warning: ClassVar[bool] = True
     scope: str
     unit: str
     spent: Decimal
@@ -206,7 +214,7 @@ class BudgetRefused(PolicyEvent):
     """A call was not sent, for it might have spent more than the budget has left."""
 
     name: ClassVar[str] = "budget_refused"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
+    is_warning: ClassVar[bool] = True
     scope: str
     unit: str
     spent: Decimal
@@ -220,7 +228,7 @@ class ToolWithheld(PolicyEvent):
     """A tool whose breaker is open is not offered to the model for now."""
 
     name: ClassVar[str] = "tool_withheld"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
+    is_warning: ClassVar[bool] = True
     tool: str
     retry_after: float | None = None
 
@@ -230,7 +238,7 @@ class SharedStateLost(PolicyEvent):
     """The shared state cannot be reached: this process goes on with ``share`` of every limit."""
 
     name: ClassVar[str] = "shared_state_lost"
-    level: ClassVar[Literal["info", "warning"]] = "warning"
+    is_warning: ClassVar[bool] = True
     reason: str
     share: float
 

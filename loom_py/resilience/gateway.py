@@ -1,48 +1,52 @@
-"""The one gate between an agent and its model: policies are asked and told here, calls are logged.
+"""The one gate between an agent and its models.
 
-Every model call of an agent goes through a `ModelGateway`, whichever verb it uses. It asks the
-circuit breaker before, tells it after, writes one log event per call and makes sure that nothing
-but a `LoomError` comes out of a provider.
+Every model call of an agent goes through a `ModelGateway`, whichever verb it uses. The decisions are made in
+`loom_py.resilience.calls`; the four verbs here wait, send and hand over what came of it. Nothing but
+a `LoomError` comes out of a provider.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
-from loom_py._log import get_logger
+from loom_py._concurrency import iter_from_async, run_coroutine, run_in_thread
+from loom_py.clock import Clock, RealClock
 from loom_py.errors import (
-    CircuitOpenError,
     ConnectionFailedError,
     LoomError,
     MalformedResponseError,
     ProviderError,
     RequestTimeoutError,
-    ServiceUnavailableError,
     StreamInterruptedError,
 )
-from loom_py.events import StreamEvent
-from loom_py.llm.costs import Cost, CostLedger
+from loom_py.events import (
+    FinalResponse,
+    StreamEvent,
+    StreamRestarted,
+    TextDelta,
+    ToolCallCompleted,
+    ToolCallStarted,
+)
+from loom_py.llm.costs import CostLedger
 from loom_py.llm.provider import LLMProvider
 from loom_py.messages import Message, Response, ToolSpec
 from loom_py.options import ChatOptions
+from loom_py.resilience.attempt import Attempt
 from loom_py.resilience.breaker import CircuitBreakers
+from loom_py.resilience.call_log import CallLog
+from loom_py.resilience.calls import ModelCall
+from loom_py.resilience.events import Emit, log_event
+from loom_py.resilience.hedging import race
+from loom_py.resilience.lanes import Lane, names_of, traffic_of
+from loom_py.resilience.pool import Member, Pool
+from loom_py.resilience.retry import Retries
+from loom_py.resilience.steps import Approve, Asked, Do, Enter, Policies, Send, Sleep, Step
 
-__all__ = ["ModelGateway", "counts_as_failure"]
-
-FAILURES = (ServiceUnavailableError, RequestTimeoutError, StreamInterruptedError, MalformedResponseError)
-"""What says that a deployment is sick. Throttling, refusals and the caller's mistakes do not."""
-
-
-def counts_as_failure(error: BaseException) -> bool:
-    """Whether ``error`` counts against the deployment's circuit breaker.
-
-    A `ProviderError` of no particular kind does: nothing says that it was the caller's fault.
-    """
-    return isinstance(error, FAILURES) or type(error) is ProviderError
-
+__all__ = ["ModelGateway"]
 
 FOREIGN: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
     (TimeoutError, RequestTimeoutError),
@@ -50,30 +54,43 @@ FOREIGN: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
 )
 """What a provider's stray exceptions stand for; all others are a plain `ProviderError`."""
 
+VISIBLE = frozenset({TextDelta.type, ToolCallStarted.type, ToolCallCompleted.type})
+"""The events after which a stream cannot begin anew unseen."""
 
-class _Call:
-    """One model call on its way."""
+GRACE = 1.0
+"""Seconds beyond an attempt's time after which a provider is cut off that does not keep to it itself."""
 
-    __slots__ = ("response",)
-
-    def __init__(self) -> None:
-        self.response: Response | None = None
+CLOCK = RealClock()
+"""The clock that every agent goes by that was given none."""
 
 
 class ModelGateway:
-    """Model calls of one agent: guarded by a breaker, logged, with errors of one tree."""
+    """Model calls of one agent, with every policy asked and told, logged, and with errors of one tree."""
 
-    def __init__(
-        self,
+    def __init__(self, policies: Policies, *, ledger: CostLedger | None = None) -> None:
+        self.policies = policies
+        self.call_log = policies.call_log = CallLog(ledger)
+
+    @classmethod
+    def of(
+        cls,
         provider: LLMProvider,
         *,
         breakers: CircuitBreakers | None = None,
+        retries: Retries | None = None,
         ledger: CostLedger | None = None,
-    ) -> None:
-        self.provider = provider
-        self.ledger = ledger
-        self.breakers = breakers
-        self._log = get_logger()
+        clock: Clock = CLOCK,
+        emit: Emit = log_event,
+    ) -> ModelGateway:
+        """The gateway to one deployment."""
+        (name,) = names_of([provider], [None])
+        member = Member(name, name, 0, 1.0, None, frozenset())
+        breaker = None if breakers is None else breakers[name]
+        lane = Lane(provider, member, traffic=traffic_of(provider, clock), breaker=breaker)
+        pool = Pool([member], clock=clock.now)
+        return cls(Policies([lane], pool, clock, emit, retries), ledger=ledger)
+
+    # ── the four verbs ───────────────────────────────────────────────────────────────────
 
     def chat(
         self,
@@ -81,11 +98,22 @@ class ModelGateway:
         tools: Sequence[ToolSpec],
         options: ChatOptions | None,
         fields: Mapping[str, Any],
+        deadline: float | None = None,
     ) -> Response:
-        """One reply. ``fields`` go into the log event."""
-        with self._watched(fields) as call:
-            call.response = _checked(self.provider.chat(messages, tools, options=options), self.provider)
-        return call.response
+        """One reply. ``fields`` go into the log events; ``deadline`` is on the policies' clock."""
+        call = ModelCall(self.policies, Asked(messages, tools, options, fields, deadline))
+        step = call.begin()
+        while step is not None:
+            try:
+                outcome = self._do(step, call)
+            except Exception as exc:  # noqa: BLE001 - the call decides what becomes of it
+                step = call.throw(_as_ours(exc, step))
+            except BaseException as exc:
+                call.throw(exc)  # which gives everything back, and raises it again
+                raise
+            else:
+                step = call.send(outcome)
+        return call.final
 
     async def achat(
         self,
@@ -93,12 +121,22 @@ class ModelGateway:
         tools: Sequence[ToolSpec],
         options: ChatOptions | None,
         fields: Mapping[str, Any],
+        deadline: float | None = None,
     ) -> Response:
         """One reply, async."""
-        with self._watched(fields) as call:
-            reply = await self.provider.achat(messages, tools, options=options)
-            call.response = _checked(reply, self.provider)
-        return call.response
+        call = ModelCall(self.policies, Asked(messages, tools, options, fields, deadline))
+        step = call.begin()
+        while step is not None:
+            try:
+                outcome = await self._ado(step, call)
+            except Exception as exc:  # noqa: BLE001 - the call decides what becomes of it
+                step = call.throw(_as_ours(exc, step))
+            except BaseException as exc:
+                call.throw(exc)  # which gives everything back, and raises it again
+                raise
+            else:
+                step = call.send(outcome)
+        return call.final
 
     def stream_chat(
         self,
@@ -106,18 +144,28 @@ class ModelGateway:
         tools: Sequence[ToolSpec],
         options: ChatOptions | None,
         fields: Mapping[str, Any],
+        deadline: float | None = None,
     ) -> Generator[StreamEvent, None, None]:
         """One reply as events."""
-        with self._watched(fields) as call:
-            events = self.provider.stream_chat(messages, tools, options=options)
+        call = ModelCall(self.policies, Asked(messages, tools, options, fields, deadline))
+        step = call.begin()
+        while step is not None:
             try:
-                for event in events:
-                    call.response = event.response
-                    yield event
-            finally:
-                if (close := getattr(events, "close", None)) is not None:
-                    close()
-            self._check_whole(call)
+                if not isinstance(step, Send):
+                    outcome = self._do(step, call)
+                else:
+                    outcome = yield from self._events(step, call)
+            except Exception as exc:  # noqa: BLE001 - the call decides what becomes of it
+                failure, failed = _as_ours(exc, step), step
+                step = call.throw(failure)
+                if isinstance(failed, Send) and failed.attempt.shown:
+                    yield StreamRestarted(failure.message, "".join(failed.attempt.discarded))
+            except BaseException as exc:
+                call.throw(exc)  # which gives everything back, and raises it again
+                raise
+            else:
+                step = call.send(outcome)
+        yield FinalResponse(call.final)
 
     async def astream_chat(
         self,
@@ -125,70 +173,172 @@ class ModelGateway:
         tools: Sequence[ToolSpec],
         options: ChatOptions | None,
         fields: Mapping[str, Any],
+        deadline: float | None = None,
     ) -> AsyncGenerator[StreamEvent, None]:
         """One reply as events, async."""
-        with self._watched(fields) as call:
-            events = self.provider.astream_chat(messages, tools, options=options)
+        call = ModelCall(self.policies, Asked(messages, tools, options, fields, deadline))
+        step = call.begin()
+        while step is not None:
             try:
-                async for event in events:
-                    call.response = event.response
-                    yield event
-            finally:
-                if (aclose := getattr(events, "aclose", None)) is not None:
-                    await aclose()
-            self._check_whole(call)
-
-    def _check_whole(self, call: _Call) -> None:
-        if call.response is None:
-            raise StreamInterruptedError(
-                f"the stream of provider {self.provider.name!r} ended without a final response",
-                deployment=self.provider.model,
-            )
-        _checked(call.response, self.provider)
-
-    def _book(self, cost: Cost, fields: Mapping[str, Any], *, failed: bool = False) -> None:
-        """Put what a call cost into the ledger; a failed one may have been billed too."""
-        if self.ledger is not None:
-            chat, session = fields.get("chat_id"), fields.get("session_id")
-            self.ledger.add(cost, deployment=self.provider.model, chat=chat, session=session, failed=failed)
-
-    @contextmanager
-    def _watched(self, fields: Mapping[str, Any]) -> Iterator[_Call]:
-        """Around one call: leave of the breaker before, its outcome, cost and log event after."""
-        log = self._log.bind(**fields)
-        deployment = self.provider.model
-        permit = None
-        if self.breakers is not None:
-            try:
-                permit = self.breakers.enter(f"{self.provider.name}/{deployment}")
-            except CircuitOpenError as refusal:
-                refusal.deployment = deployment
-                log.warning("model_call_refused", **_error_fields(refusal, deployment))
+                if not isinstance(step, Send):
+                    outcome = await self._ado(step, call)
+                else:
+                    outcome = None
+                    events = self._opened(step, call)
+                    try:
+                        async for event in events:
+                            if (response := event.response) is not None:
+                                outcome = response
+                            else:
+                                _see(step.attempt, event)
+                                yield event
+                    finally:
+                        if (aclose := getattr(events, "aclose", None)) is not None:
+                            await aclose()
+                    outcome = _whole(outcome, step.attempt.lane.provider)
+            except Exception as exc:  # noqa: BLE001 - the call decides what becomes of it
+                failure, failed = _as_ours(exc, step), step
+                step = call.throw(failure)
+                if isinstance(failed, Send) and failed.attempt.shown:
+                    yield StreamRestarted(failure.message, "".join(failed.attempt.discarded))
+            except BaseException as exc:
+                call.throw(exc)  # which gives everything back, and raises it again
                 raise
-        call = _Call()
-        started = time.perf_counter()
+            else:
+                step = call.send(outcome)
+        yield FinalResponse(call.final)
+
+    # ── one step ─────────────────────────────────────────────────────────────────────────
+
+    def _do(self, step: Step, call: ModelCall) -> Any:
+        if isinstance(step, Send):
+            if step.hedge_after is not None:
+                return run_coroutine(self._hedged(step, call))
+            provider, asked = step.attempt.lane.provider, call.asked
+            reply = provider.chat(asked.messages, asked.tools, options=step.attempt.options)
+            return _checked(reply, provider)
+        if isinstance(step, Sleep):
+            return self.policies.clock.sleep(step.seconds, step.until)
+        if isinstance(step, Do):
+            return step.function()
+        if isinstance(step, Approve):
+            more = step.ask(step.alert)
+            return run_coroutine(_awaited(more)) if inspect.isawaitable(more) else more
+        assert self.policies.shared is not None
+        if isinstance(step, Enter):
+            return self.policies.shared.enter(step.request)
+        return self.policies.shared.leave(step.report)
+
+    async def _ado(self, step: Step, call: ModelCall) -> Any:
+        if isinstance(step, Send):
+            if step.hedge_after is not None:
+                return await self._hedged(step, call)
+            return await _aask(step.attempt, call)
+        if isinstance(step, Sleep):
+            return await self.policies.clock.asleep(step.seconds, step.until)
+        if isinstance(step, Do):
+            return await run_in_thread(step.function)
+        if isinstance(step, Approve):
+            more = step.ask(step.alert)
+            return await more if inspect.isawaitable(more) else more
+        assert self.policies.shared is not None
+        if isinstance(step, Enter):
+            return await self.policies.shared.aenter(step.request)
+        return await self.policies.shared.aleave(step.report)
+
+    # ── streams, and two attempts at once ────────────────────────────────────────────────
+
+    def _events(self, step: Send, call: ModelCall) -> Generator[StreamEvent, None, Response]:
+        """The events of one attempt, but the last; its response."""
+        if step.hedge_after is None:
+            provider, asked = step.attempt.lane.provider, call.asked
+            events = provider.stream_chat(asked.messages, asked.tools, options=step.attempt.options)
+        else:
+            events = iter_from_async(lambda: self._opened(step, call))
+        outcome: Response | None = None
         try:
-            yield call
-        except Exception as exc:
-            error = exc if isinstance(exc, LoomError) else _foreign(exc, self.provider)
-            if permit is not None:
-                permit.failure() if counts_as_failure(error) else permit.neutral()
-            if error.tokens_used:
-                self._book(Cost.of_error(error), fields, failed=True)
-            log.warning("model_call_failed", **_error_fields(error, deployment), latency_ms=_since(started))
-            if error is exc:
-                raise
-            raise error from exc
-        except BaseException:  # cancelled, or the reader of a stream went away
-            if permit is not None:
-                permit.neutral()
-            log.info("model_call_cancelled", deployment=deployment, latency_ms=_since(started))
-            raise
-        if permit is not None:
-            permit.success()
-        if call.response is not None:
-            self._book(Cost.of_response(call.response), fields)
-            log.info("model_call", **_response_fields(call.response, deployment), latency_ms=_since(started))
+            for event in events:
+                if (response := event.response) is not None:
+                    outcome = response
+                else:
+                    _see(step.attempt, event)
+                    yield event
+        finally:
+            if (close := getattr(events, "close", None)) is not None:
+                close()
+        return _whole(outcome, step.attempt.lane.provider)
+
+    def _opened(self, step: Send, call: ModelCall) -> AsyncIterator[StreamEvent]:
+        """The events of one attempt, or of the one of two that is first to speak."""
+        if step.hedge_after is None:
+            return _aopened(step.attempt, call)
+        return self._race(step, call, lambda attempt: _aopened(attempt, call))
+
+    async def _hedged(self, step: Send, call: ModelCall) -> Response:
+        """The response of whichever attempt is first to give one."""
+
+        async def answer(attempt: Attempt) -> AsyncGenerator[StreamEvent, None]:
+            yield FinalResponse(await _aask(attempt, call))
+
+        response: Response | None = None
+        async with aclosing(self._race(step, call, answer)) as events:
+            async for event in events:
+                response = event.response
+        return _whole(response, step.attempt.lane.provider)
+
+    def _race(
+        self, step: Send, call: ModelCall, open: Callable[[Attempt], AsyncIterator[StreamEvent]]
+    ) -> AsyncGenerator[StreamEvent, None]:
+        async def second(first: Attempt) -> Attempt | None:
+            found: Attempt | None = await self._adrive(call.second(first), call)
+            return found
+
+        async def fallen(attempt: Attempt, exc: Exception) -> None:
+            await self._adrive(call.fallen(attempt, _as_ours(exc, Send(attempt))), call)
+
+        return race(step, call, self.policies.clock, open, second, fallen)
+
+    async def _adrive(self, steps: Generator[Step, Any, Any], call: ModelCall) -> Any:
+        """Drive a part of a call to its end."""
+        outcome: Any = None
+        try:
+            while True:
+                outcome = await self._ado(steps.send(outcome), call)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            steps.close()
+
+
+async def _aask(attempt: Attempt, call: ModelCall) -> Response:
+    """One reply, in the time that the attempt has."""
+    provider, asked, options = attempt.lane.provider, call.asked, attempt.options
+    if options is None or options.total_timeout is None:
+        return _checked(await provider.achat(asked.messages, asked.tools, options=options), provider)
+    async with asyncio.timeout(options.total_timeout + GRACE):
+        return _checked(await provider.achat(asked.messages, asked.tools, options=options), provider)
+
+
+def _aopened(attempt: Attempt, call: ModelCall) -> AsyncIterator[StreamEvent]:
+    asked = call.asked
+    return attempt.lane.provider.astream_chat(asked.messages, asked.tools, options=attempt.options)
+
+
+def _see(attempt: Attempt, event: StreamEvent) -> None:
+    """Remember what was shown: a stream that is to begin anew has to take it back."""
+    if not attempt.shown and event.type in VISIBLE:
+        attempt.shown = True
+    if attempt.may_restart and event.delta:
+        attempt.discarded.append(event.delta)
+
+
+def _whole(response: Response | None, provider: LLMProvider) -> Response:
+    if response is None:
+        raise StreamInterruptedError(
+            f"the stream of provider {provider.name!r} ended without a final response",
+            deployment=provider.model,
+        )
+    return _checked(response, provider)
 
 
 def _checked(reply: object, provider: LLMProvider) -> Response:
@@ -203,41 +353,22 @@ def _checked(reply: object, provider: LLMProvider) -> Response:
     )
 
 
-def _foreign(exc: Exception, provider: LLMProvider) -> ProviderError:
+def _as_ours(exc: Exception, step: Step) -> LoomError:
+    """Whatever a provider raised, as an error of the tree."""
+    if isinstance(exc, LoomError):
+        return exc
+    if not isinstance(step, Send):
+        raise exc
+    provider = step.attempt.lane.provider
     kind = next((ours for theirs, ours in FOREIGN if isinstance(exc, theirs)), ProviderError)
-    return kind(
+    error = kind(
         f"provider {provider.name!r} raised {type(exc).__name__}: {exc}",
         deployment=provider.model,
         hint="A provider should raise errors of loom_py.errors only; report this to its author.",
     )
+    error.__cause__ = exc
+    return error
 
 
-def _since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 1)
-
-
-def _response_fields(response: Response, deployment: str) -> dict[str, Any]:
-    usage = response.tokens_used
-    return {
-        "deployment": deployment,
-        "model": response.model,
-        "input_tokens": usage.input,
-        "output_tokens": usage.output,
-        "cached_tokens": usage.cached_input,
-        "cost_usd": None if response.cost_usd is None else str(response.cost_usd),
-        "finish_reason": response.finish_reason,
-        "tool_calls": len(response.tool_calls),
-        "request_id": response.metadata.get("request_id"),
-    }
-
-
-def _error_fields(error: LoomError, deployment: str) -> dict[str, Any]:
-    return {
-        "deployment": error.deployment or deployment,
-        "error": error.code,
-        "http_status": error.http_status,
-        "message": error.message,
-        "retryable": error.retryable,
-        "retry_after": error.retry_after,
-        "request_id": error.request_id,
-    }
+async def _awaited(thing: Any) -> Any:
+    return await thing

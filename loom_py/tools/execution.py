@@ -33,7 +33,7 @@ __all__ = ["Permit", "ReadyCall", "ToolExecutor", "ToolGuard"]
 class Permit(Protocol):
     """Leave to run a tool once. Exactly one of the three is called, when it is known how it went."""
 
-    def success(self) -> None:
+    def success(self) -> object:
         """The tool gave a result."""
         ...
 
@@ -135,32 +135,36 @@ class ToolExecutor:
         """What a model is told of the tools that are available now, in the order they were given."""
         return tuple(tool.spec for tool in self._available())
 
-    def run(self, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
+    def run(self, calls: Sequence[ToolCall], *, within: float | None = None) -> tuple[ToolResult, ...]:
         """Run the calls from blocking code; the results in the order of the calls.
+
+        ``within`` bounds each call in seconds, whatever longer time its tool may take.
 
         Several calls run at once, sync tools in threads and async ones on a background event loop.
         A single sync call without a timeout runs in the caller's own thread.
         """
         with ExitStack() as stack:
-            work = [self._prepare(call, stack) for call in calls]
+            work = [self._prepare(call, stack, within) for call in calls]
             ready = [item for item in work if isinstance(item, ReadyCall)]
             if len(ready) == 1 and _runs_here(ready[0]):
                 return tuple(self._report(call, self._run_here(item)) for call, item in _pairs(calls, work))
             pending = [self._start(item, stack) for item in work]
             return tuple(self._report(call, wait()) for call, wait in zip(calls, pending, strict=True))
 
-    async def arun(self, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
+    async def arun(self, calls: Sequence[ToolCall], *, within: float | None = None) -> tuple[ToolResult, ...]:
         """Run the calls from async code; the results in the order of the calls.
+
+        ``within`` bounds each call in seconds, whatever longer time its tool may take.
 
         Async tools run as tasks, sync ones in threads. A cancellation is passed on to the tools.
         """
         with ExitStack() as stack:
-            work = [self._prepare(call, stack) for call in calls]
+            work = [self._prepare(call, stack, within) for call in calls]
             return tuple(await _gather([self._arun_one(call, item) for call, item in _pairs(calls, work)]))
 
     # ── one call ─────────────────────────────────────────────────────────────────────────
 
-    def prepare(self, call: ToolCall) -> ToolResult | ReadyCall:
+    def prepare(self, call: ToolCall, within: float | None = None) -> ToolResult | ReadyCall:
         """The result at once where the call cannot run; otherwise the call, ready to run.
 
         A ready call has entered the guard: `finish` it, or ``settle`` it as ``neutral``.
@@ -180,6 +184,8 @@ class ToolExecutor:
         except CircuitOpenError as exc:
             return _failed(call, "tool_unavailable", unavailable_text(tool.name, exc))
         timeout = tool.timeout if tool.timeout is not None else self._timeout
+        if within is not None:
+            timeout = within if timeout is None else min(timeout, within)
         function = functools.partial(tool.function, *args, **kwargs)
         return ReadyCall(call, tool, Invocation(function, tool.is_async, timeout), permit)
 
@@ -211,8 +217,8 @@ class ToolExecutor:
         ready.settle("neutral" if blames_the_caller(error) else "failure")
         return _failed(ready.call, error_code(error), describe_error(error), outcome.seconds)
 
-    def _prepare(self, call: ToolCall, stack: ExitStack) -> ToolResult | ReadyCall:
-        item = self.prepare(call)
+    def _prepare(self, call: ToolCall, stack: ExitStack, within: float | None) -> ToolResult | ReadyCall:
+        item = self.prepare(call, within)
         if isinstance(item, ReadyCall):
             stack.callback(item.settle, "neutral")  # only counts where nothing else was said
         return item

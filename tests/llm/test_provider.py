@@ -582,3 +582,28 @@ def test_threads_tasks_and_cancellations_together_never_break_the_exclusion() ->
     assert done >= 60
     with lock.hold():
         assert not lock._waiting
+
+
+# ── what a plugin need not say ───────────────────────────────────────────────────────────
+
+
+def test_a_provider_that_says_nothing_has_no_place_no_bound_and_no_prices() -> None:
+    class Plain(BaseProvider):
+        name = "plain"
+
+        def chat(
+            self,
+            messages: Sequence[Message],
+            tools: Sequence[ToolSpec] = (),
+            *,
+            options: ChatOptions | None = None,
+        ) -> Response:
+            return Response("Hi")
+
+    provider = Plain()
+    assert (provider.endpoint, provider.timeout) == (None, None)
+    assert provider.output_limit() is None
+    assert provider.output_limit(ChatOptions(max_tokens=5)) == 5
+    worst = provider.worst_cost(10, 5)
+    assert (worst.usd, worst.reason) == (None, "the provider plain states no prices")
+    assert worst.usage.total == 15

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from loom_py.events import (
     ToolCallStarted,
     UsageEvent,
 )
+from loom_py.llm.costs import Cost
+from loom_py.llm.prices import ModelPrice
 from loom_py.llm.provider import LLMProvider
 from loom_py.llm.scripted import Answer, ScriptedProvider, ScriptedRequest, call, reply, words
 from loom_py.messages import ImagePart, Message, Response, TextPart, TokenUsage, ToolCall, ToolSpec
@@ -275,3 +278,43 @@ def test_threads_share_the_script_without_losing_or_doubling_a_step() -> None:
 def test_words_joined_are_the_text(text: str) -> None:
     assert "".join(words(text)) == text
     assert all(words(text))
+
+
+# ── money ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_price_nothing_is_said_of_money() -> None:
+    provider = ScriptedProvider(["Hi"])
+    response = provider.chat(HELLO)
+    assert (response.cost_usd, "cost" in response.metadata) == (None, False)
+    worst = provider.worst_cost(10, 10)
+    assert (worst.usd, worst.reason) == (None, "the provider scripted states no prices")
+
+
+@pytest.mark.parametrize("verb", ["chat", "stream_chat"])
+def test_with_a_price_every_reply_costs_what_its_tokens_do(verb: str) -> None:
+    provider = ScriptedProvider(
+        [reply("Hi", tokens=TokenUsage(1000, 500, cached_input=200)), "four words of text"],
+        price=ModelPrice(2, 10, cached_input=1),
+    )
+    found = []
+    for _ in range(2):
+        result = getattr(provider, verb)(HELLO)
+        found.append(result if isinstance(result, Response) else list(result)[-1].response)
+    assert found[0].cost_usd == Decimal("0.0068")
+    assert Cost.of_response(found[0]).cached_input == Decimal("0.0002")
+    assert found[1].metadata["usage_estimated"] is True
+    assert found[1].cost_usd == ModelPrice(2, 10).cost(found[1].tokens_used)
+
+
+def test_a_cost_that_a_step_states_is_kept() -> None:
+    provider = ScriptedProvider([reply("Hi", cost_usd=Decimal("0.5"))], price=ModelPrice(2, 10))
+    assert provider.chat(HELLO).cost_usd == Decimal("0.5")
+
+
+def test_the_worst_cost_of_a_script_is_by_its_price_and_its_limit() -> None:
+    provider = ScriptedProvider(["Hi"], price=ModelPrice(2, 10, cache_write=3))
+    assert provider.worst_cost(1_000_000, 1_000_000).usd == Decimal(13)
+    assert provider.output_limit() == 4096
+    assert provider.output_limit(ChatOptions(max_tokens=5)) == 5
+    assert ScriptedProvider(["Hi"], max_tokens=9).output_limit(ChatOptions()) == 9

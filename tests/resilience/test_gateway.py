@@ -20,6 +20,7 @@ from loom_py.errors import (
     LoomError,
     MalformedResponseError,
     NotFoundError,
+    PermissionDeniedError,
     ProviderError,
     RateLimitError,
     RequestTimeoutError,
@@ -32,7 +33,8 @@ from loom_py.llm.scripted import ScriptedProvider, Step, reply
 from loom_py.messages import Message, Response, TokenUsage, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
-from loom_py.resilience.gateway import ModelGateway, counts_as_failure
+from loom_py.resilience.attempt import counts_as_failure
+from loom_py.resilience.gateway import ModelGateway
 
 ASK = ([Message.user("Hi")], (), None, {"agent": "a"})
 Verb: TypeAlias = Callable[[ModelGateway], Awaitable[Response]]
@@ -73,7 +75,7 @@ def breakers(threshold: int = 5, seconds: float = 30.0) -> CircuitBreakers:
 
 
 def guarded(*steps: Step, threshold: int = 5) -> ModelGateway:
-    return ModelGateway(ScriptedProvider(steps), breakers=breakers(threshold))
+    return ModelGateway.of(ScriptedProvider(steps), breakers=breakers(threshold))
 
 
 async def failed(ask: Verb, gateway: ModelGateway) -> LoomError:
@@ -113,8 +115,9 @@ async def test_five_sick_answers_in_a_row_open_the_breaker_of_the_deployment(ask
     assert refused.deployment == "scripted-1"
     assert refused.retry_after == pytest.approx(30, abs=1)
     assert "scripted/scripted-1" in refused.message
-    assert isinstance(gateway.provider, ScriptedProvider)
-    assert gateway.provider.remaining == 1
+    provider = gateway.policies.lanes[0].provider
+    assert isinstance(provider, ScriptedProvider)
+    assert provider.remaining == 1
 
 
 @verbs
@@ -128,11 +131,9 @@ async def test_a_good_answer_between_keeps_it_closed(ask: Verb) -> None:
             await failed(ask, gateway)
 
 
+MISCONFIGURED = [AuthenticationError("401"), PermissionDeniedError("403"), NotFoundError("404")]
 CALLERS_OWN = [
-    AuthenticationError("401"),
-    RateLimitError("429"),
     InvalidRequestError("400"),
-    NotFoundError("404"),
     ContentFilterError("filtered"),
     IncompleteResponseError("no tokens left"),
 ]
@@ -147,11 +148,36 @@ SICK = [
 
 
 @verbs
-async def test_throttling_and_the_callers_own_errors_are_not_counted(ask: Verb) -> None:
-    gateway = guarded(*CALLERS_OWN, "fine", threshold=1)
-    for _ in CALLERS_OWN:
-        await failed(ask, gateway)
+@pytest.mark.parametrize("error", CALLERS_OWN)
+async def test_the_callers_own_errors_are_not_counted(ask: Verb, error: LoomError) -> None:
+    gateway = guarded(error, "fine", threshold=1)
+    assert await failed(ask, gateway) is error
     assert (await ask(gateway)).message == "fine"
+
+
+@verbs
+async def test_throttling_pauses_the_deployment_and_opens_no_breaker(ask: Verb) -> None:
+    gateway = guarded(RateLimitError("429", retry_after=20), "never asked", threshold=1)
+    await failed(ask, gateway)
+    again = await failed(ask, gateway)
+    assert isinstance(again, RateLimitError)
+    assert (again.sent, round(again.retry_after or 0)) == (False, 20)
+    (lane,) = gateway.policies.lanes
+    assert lane.breaker is not None
+    assert lane.breaker.state == "closed"
+    assert isinstance(lane.provider, ScriptedProvider)
+    assert lane.provider.remaining == 1
+
+
+@verbs
+@pytest.mark.parametrize("error", MISCONFIGURED)
+async def test_what_needs_attention_takes_the_deployment_out(ask: Verb, error: LoomError) -> None:
+    gateway = guarded(error, "never asked")
+    assert await failed(ask, gateway) is error
+    refused = await failed(ask, gateway)
+    assert isinstance(refused, CircuitOpenError)
+    assert error.code in refused.message
+    assert refused.retry_after == pytest.approx(300, abs=1)
 
 
 @pytest.mark.parametrize("error", SICK)
@@ -171,7 +197,7 @@ def test_every_sign_of_a_sick_deployment_counts(error: LoomError) -> None:
 async def test_a_providers_stray_exception_becomes_one_of_ours_and_counts(
     ask: Verb, thing: Exception, kind: type[LoomError]
 ) -> None:
-    gateway = ModelGateway(Odd(thing), breakers=breakers(1))
+    gateway = ModelGateway.of(Odd(thing), breakers=breakers(1))
     error = await failed(ask, gateway)
     assert type(error) is kind
     assert type(error.__cause__) is type(thing)
@@ -183,7 +209,7 @@ async def test_a_providers_stray_exception_becomes_one_of_ours_and_counts(
 @verbs
 @pytest.mark.parametrize("thing", [None, "text", {"message": "x"}, Response(None)])  # type: ignore[arg-type]
 async def test_a_reply_that_is_none_is_an_error_and_never_an_answer(ask: Verb, thing: object) -> None:
-    error = await failed(ask, ModelGateway(Odd(thing)))
+    error = await failed(ask, ModelGateway.of(Odd(thing)))
     assert isinstance(error, ProviderError)
     assert "odd" in error.message
 
@@ -221,7 +247,7 @@ class HalfStream(BaseProvider):
 
 @pytest.mark.parametrize("ask", [stream, astream])
 async def test_a_stream_without_a_final_response_is_interrupted(ask: Verb) -> None:
-    gateway = ModelGateway(HalfStream(), breakers=breakers(1))
+    gateway = ModelGateway.of(HalfStream(), breakers=breakers(1))
     assert isinstance(await failed(ask, gateway), StreamInterruptedError)
     assert isinstance(await failed(ask, gateway), CircuitOpenError)
 
@@ -229,7 +255,7 @@ async def test_a_stream_without_a_final_response_is_interrupted(ask: Verb) -> No
 async def test_a_stream_that_is_closed_early_closes_the_providers_and_frees_the_probe() -> None:
     provider = HalfStream()
     guards = breakers(1, seconds=0.001)
-    gateway = ModelGateway(provider, breakers=guards)
+    gateway = ModelGateway.of(provider, breakers=guards)
     for number in (1, 3):
         await failed(stream, gateway)  # opens
         await asyncio.sleep(0.005)
@@ -253,7 +279,7 @@ async def test_a_cancelled_call_is_neutral() -> None:
         return "never"
 
     guards = breakers(1)
-    task = asyncio.create_task(achat(ModelGateway(ScriptedProvider(forever), breakers=guards)))
+    task = asyncio.create_task(achat(ModelGateway.of(ScriptedProvider(forever), breakers=guards)))
     await asyncio.sleep(0.01)
     with capture_logs() as logs:
         task.cancel()
@@ -272,7 +298,7 @@ async def test_one_event_per_call_with_what_it_cost(ask: Verb) -> None:
         "Hi", tokens=TokenUsage(12, 3, cached_input=4), model="gpt-4o", metadata={"request_id": "r-1"}
     )
     with capture_logs() as logs:
-        await ask(ModelGateway(ScriptedProvider([answer])))
+        await ask(ModelGateway.of(ScriptedProvider([answer])))
     (entry,) = logs
     assert entry.pop("latency_ms") >= 0
     assert entry == {
@@ -296,7 +322,8 @@ async def test_a_failed_call_is_logged_with_its_code_and_request_id(ask: Verb) -
     error = RateLimitError("slow down", retry_after=3.0, request_id="r-2", deployment="gpt-4o")
     with capture_logs() as logs:
         await failed(ask, guarded(error))
-    (entry,) = logs
+    entry, throttled = logs
+    assert (throttled["event"], throttled["seconds"]) == ("deployment_throttled", 3.0)
     assert (entry["event"], entry["log_level"]) == ("model_call_failed", "warning")
     assert (entry["error"], entry["http_status"], entry["retry_after"]) == ("rate_limit_exceeded", 429, 3.0)
     assert (entry["request_id"], entry["deployment"]) == ("r-2", "gpt-4o")

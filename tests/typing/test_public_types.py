@@ -28,7 +28,7 @@ from loom_py import (
     tool,
 )
 from loom_py.backends import Backend
-from loom_py.resilience.breaker import BreakerStats
+from loom_py.resilience.health import Health
 
 ENDPOINT = "https://shop.openai.azure.com"
 
@@ -64,7 +64,7 @@ def test_every_step_of_the_chain_is_a_builder() -> None:
     assert_type(builder.with_tools(double, len, print), AgentBuilder)
     assert_type(builder.with_system_prompt("x"), AgentBuilder)
     assert_type(builder.with_name("x"), AgentBuilder)
-    assert_type(builder.with_limits(max_turns=3, on_limit="raise", tool_timeout=2), AgentBuilder)
+    assert_type(builder.with_limits(max_turns=3, on_limit="raise"), AgentBuilder)
     assert_type(builder.with_circuit_breakers(failure_threshold=3), AgentBuilder)
 
 
@@ -72,7 +72,7 @@ def test_the_chain_ends_in_an_agent() -> None:
     agent = AgentBuilder().with_llm(ScriptedProvider(["ok"])).with_tools(double).build()
     assert_type(agent, Agent)
     assert_type(agent.provider, LLMProvider)
-    assert_type(agent.health(), dict[str, BreakerStats])
+    assert_type(agent.health(), Health)
     assert_type(agent.sessions(), tuple[str, ...])
     with agent as entered:
         assert_type(entered, Agent)

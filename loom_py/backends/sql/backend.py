@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loom_py.backends.base import BaseBackend, unknown_operation
 from loom_py.backends.protocol import Capabilities, QueryResult, Resource, Schema
 from loom_py.errors import BackendError, ConfigError, MissingDependencyError
+from loom_py.guardrails import ErrorAnalysis, Issue
 from loom_py.tools import Tool
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from loom_py.backends.sql.catalog import Catalog
     from loom_py.backends.sql.connection import Connections
     from loom_py.backends.sql.guard import Guard
+    from loom_py.backends.sql.preflight import Preflight
 
 __all__ = ["SQLBackend"]
 
@@ -64,6 +66,7 @@ class SQLBackend(BaseBackend):
         from loom_py.backends.sql.connection import Connections
         from loom_py.backends.sql.guard import Guard
         from loom_py.backends.sql.names import TableFilter
+        from loom_py.backends.sql.preflight import Preflight
         from loom_py.backends.sql.source import open_source
 
         _check_settings(max_rows, timeout, include_tables, exclude_tables)
@@ -80,6 +83,7 @@ class SQLBackend(BaseBackend):
         self._guard: Guard = Guard(source.dialect, read_only, tables)
         self._connections: Connections = Connections(source, tables=tables, timeout=self.timeout)
         self._catalog: Catalog = Catalog(self._connections, tables, self.name)
+        self._preflight: Preflight = Preflight(self._guard, self._connections, self._catalog)
 
     @property
     def dialect(self) -> str:
@@ -104,7 +108,7 @@ class SQLBackend(BaseBackend):
         from loom_py.backends.sql.connection import check_page
 
         page = check_page(limit, offset, self.max_rows)
-        statement = self._guard.check(query)
+        statement = self._preflight.statement(query)
 
         def names() -> tuple[Sequence[str], Sequence[str]]:
             return self._catalog.names(), self._catalog.columns_of(statement.tables)
@@ -216,6 +220,22 @@ class SQLBackend(BaseBackend):
                 f"A result has at most {self.max_rows} rows; read on with offset.",
             ),
         ]
+
+    def query_functions(self) -> Sequence[Callable[..., str]]:
+        """The functions of the tools that run a query: their first argument is its text."""
+        return (self._query_database,)
+
+    def check_query(self, query: str, /) -> Sequence[Issue]:
+        """Names of ``query`` that do not exist, and what looks odd in it. Nothing is run.
+
+        An error is found only where the database itself confirms it (by EXPLAIN), in SQLite and
+        PostgreSQL; when in doubt there is none.
+        """
+        return self._preflight.check(query)
+
+    def correction_hints(self, query: str, analysis: ErrorAnalysis, /) -> Sequence[str]:
+        """Tables, columns or the dialect's name: what helps to mend ``query``, which failed so."""
+        return self._preflight.hints(query, analysis, _NAMES.get(self.dialect, self.dialect))
 
     def _list_tables(self) -> str:
         return "\n".join(item.to_text() for item in self.list_resources()) or "The database has no tables."

@@ -90,6 +90,22 @@ class Catalog:
                 found.update(dict.fromkeys(item.name for item in self.schema(table).fields))
         return list(found)
 
+    def columns(self, tables: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, ...]]:
+        """The names of the columns of each of ``tables``: pairs of a schema, or nothing, and a name.
+
+        A table that is not there is left out; one without a schema is looked for as a query would.
+        Names are taken as SQLite and PostgreSQL store them; other databases are not asked. Neither
+        types nor keys are read, so that this is quick.
+        """
+
+        def read(connection: sa.Connection) -> dict[tuple[str, str], tuple[str, ...]]:
+            columns = {"sqlite": _sqlite_columns, "postgresql": _postgresql_columns}[connection.dialect.name]
+            found = {table: columns(connection, *table) for table in tables}
+            return {table: names for table, names in found.items() if names}
+
+        found: dict[tuple[str, str], tuple[str, ...]] = self._connections.ask(read)
+        return found
+
     def _find(self, resource: str) -> Resource:
         found: list[Resource] = self._connections.ask(self._read)
         for matches in (
@@ -122,6 +138,25 @@ class Catalog:
         return Resource(
             name, kind, metadata={"table": table, "schema": schema or default or "", "lookup_schema": schema}
         )
+
+
+def _sqlite_columns(connection: sa.Connection, schema: str, table: str) -> tuple[str, ...]:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    where = f"{quote(schema)}." if schema else ""
+    rows = connection.exec_driver_sql(f"PRAGMA {where}table_xinfo({quote(table)})")
+    return tuple(row[1] for row in rows)
+
+
+_POSTGRESQL_COLUMNS = sa.text(
+    "SELECT attname FROM pg_catalog.pg_attribute WHERE attnum > 0 AND NOT attisdropped "
+    "AND attrelid = to_regclass(CASE WHEN :schema = '' THEN '' ELSE quote_ident(:schema) || '.' END "
+    "|| quote_ident(:table)) ORDER BY attnum"
+)
+
+
+def _postgresql_columns(connection: sa.Connection, schema: str, table: str) -> tuple[str, ...]:
+    rows = connection.execute(_POSTGRESQL_COLUMNS, {"schema": schema, "table": table})
+    return tuple(row[0] for row in rows)
 
 
 def _fits(item: Resource, wanted: Mapping[str, str]) -> bool:

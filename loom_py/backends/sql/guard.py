@@ -20,7 +20,7 @@ from loom_py.backends.sql.functions import is_forbidden_function, is_forbidden_t
 from loom_py.backends.sql.names import TableFilter, same_name
 from loom_py.errors import QueryRefusedError
 
-__all__ = ["Guard", "Statement"]
+__all__ = ["Guard", "Node", "Statement"]
 
 Node: TypeAlias = exp.Expression  # pyright: ignore[reportPrivateImportUsage] - public by its documentation
 
@@ -78,7 +78,8 @@ class Statement:
     """A statement that passed.
 
     ``sql`` is its own text without comments before or a semicolon behind. ``ordered`` tells whether it
-    has an ORDER BY, and ``limitable`` whether LIMIT and OFFSET may be put behind it.
+    has an ORDER BY, and ``limitable`` whether LIMIT and OFFSET may be put behind it. ``tree`` is the
+    parsed query, with the positions of the whole text; ``None`` where the text is only let through.
     """
 
     sql: str
@@ -86,6 +87,7 @@ class Statement:
     ordered: bool = False
     limitable: bool = False
     tables: tuple[str, ...] = ()
+    tree: Node | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class Guard:
             ordered=tree.args.get("order") is not None,
             limitable=plain and not paged and self.dialect in _PAGED_BY_LIMIT,
             tables=tables,
+            tree=tree,
         )
 
     # ── text to tree ──

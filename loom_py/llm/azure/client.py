@@ -26,16 +26,26 @@ from loom_py.llm.azure.attempts import Attempts, Knowledge
 from loom_py.llm.azure.auth import KeySource, TokenProvider, TokenSource, default_credential
 from loom_py.llm.azure.checks import check_call
 from loom_py.llm.azure.config import AzureOpenAIConfig
-from loom_py.llm.azure.connections import Answer, Connections, HttpRequest, Patience
+from loom_py.llm.azure.connections import (
+    CONNECT_TIMEOUT,
+    Answer,
+    AsyncPieces,
+    Connections,
+    HttpRequest,
+    Patience,
+    Pieces,
+)
 from loom_py.llm.azure.costs import DeploymentCosts
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.failures import Failures
 from loom_py.llm.azure.headers import facts, header
+from loom_py.llm.azure.limits import most_output
 from loom_py.llm.azure.schema import EncodedTools, encode_tools
 from loom_py.llm.azure.secrets import Secrets
 from loom_py.llm.azure.stream import StreamDecoder
 from loom_py.llm.azure.surfaces import Surface, choose_surface, profile_on, route_of
 from loom_py.llm.azure.wire import decode_json, encode_json, model_of
+from loom_py.llm.costs import Cost
 from loom_py.llm.models import infer_model
 from loom_py.llm.prices import DeploymentType, PriceSetting
 from loom_py.llm.profiles import ModelProfile, profile_for
@@ -63,7 +73,17 @@ class _Request:
 class _Call:
     """Everything that belongs to one call, and to no other: what is asked, and the tries so far."""
 
-    __slots__ = ("_client", "attempts", "messages", "request", "settings", "started", "stream", "tools")
+    __slots__ = (
+        "_client",
+        "attempts",
+        "end",
+        "messages",
+        "request",
+        "settings",
+        "started",
+        "stream",
+        "tools",
+    )
 
     def __init__(
         self,
@@ -79,6 +99,8 @@ class _Call:
         self.messages = messages
         self.tools = tools
         self.settings = settings
+        total = settings.total_timeout
+        self.end = None if total is None else time.monotonic() + total
         self.stream = stream
         self.attempts = attempts
         self.request = client._write(self)
@@ -194,6 +216,8 @@ class AzureOpenAIClient(Closing, BaseProvider):
         if has_key and (config.entra_token is not None or self._tokens is not None):
             _log.warning("both_credentials_given", deployment=config.deployment_id, used="api_key")
         self.model = config.deployment_id
+        self.endpoint = config.endpoint
+        self.timeout = config.timeout
         known = config.model_name or infer_model(config.deployment_id)
         self._profile = profile_on(config, profile_for(config.model_name or config.deployment_id))
         send_temperature = known is not None or "temperature" in config.model_fields_set
@@ -224,6 +248,27 @@ class AzureOpenAIClient(Closing, BaseProvider):
     def profile(self) -> ModelProfile:
         """What the model can do, as far as its name or ``model_name`` tells."""
         return self._profile
+
+    def output_limit(self, options: ChatOptions | None = None) -> int | None:
+        """The most tokens the reply to a call with ``options`` can have, all of ``n`` choices together.
+
+        Where the request sets no limit, because ``extra_body`` took it out or the deployment refuses it, that
+        is the model's own; ``None`` where that is not known either.
+        """
+        settings = self._defaults.merged(options)
+        return most_output(settings, self._knowledge.lessons, self.config, self._profile)
+
+    def worst_cost(
+        self, input_tokens: int, output_tokens: int, *, options: ChatOptions | None = None
+    ) -> Cost:
+        """The most a call of at most so many tokens can cost, in USD, whatever Azure reports of it.
+
+        Cached input, cache writes, the long context and the tier are taken at their dearest. Priced as
+        the deployment's model, or as the model that served it last, whichever is dearer. `Cost.unknown`
+        where the model or its price is not known, as before the answers of a model router.
+        """
+        asked = None if options is None else options.extra_body.get("service_tier")
+        return self._costs.most(input_tokens, output_tokens, asked if isinstance(asked, str) else None)
 
     def describe(self) -> Description:
         """Every resolved setting and where it came from, secrets masked."""
@@ -306,9 +351,9 @@ class AzureOpenAIClient(Closing, BaseProvider):
             decoder = call.decoder()
             try:
                 answer = self._connections.open(call.request.http)
-                patience = Patience(call.request.http.timeout)
+                patience = Patience(call.request.http.timeout, call.end)
                 self._debug.answer(answer.status_code, answer.headers, b"")
-                for data in answer.iter_bytes():
+                for data in Pieces(answer, patience):
                     self._debug.data(data)
                     yield from decoder.feed(data)
                     patience.check(decoder.payloads)
@@ -337,9 +382,9 @@ class AzureOpenAIClient(Closing, BaseProvider):
             decoder = call.decoder()
             try:
                 answer = await self._connections.aopen(call.request.http)
-                patience = Patience(call.request.http.timeout)
+                patience = Patience(call.request.http.timeout, call.end)
                 self._debug.answer(answer.status_code, answer.headers, b"")
-                async for data in answer.aiter_bytes():
+                async for data in AsyncPieces(answer, patience):
                     self._debug.data(data)
                     for event in decoder.feed(data):
                         yield event
@@ -391,9 +436,16 @@ class AzureOpenAIClient(Closing, BaseProvider):
             carry_reasoning=lessons.carry_reasoning,
         )
         body = lessons.apply(body)
-        timeout = call.settings.timeout or config.timeout
-        headers = dict(call.settings.extra_headers)
-        http = HttpRequest(route_of(surface, config), encode_json(body), headers, timeout)
+        settings = call.settings
+        http = HttpRequest(
+            route_of(surface, config),
+            encode_json(body),
+            dict(settings.extra_headers),
+            settings.timeout or config.timeout,
+            settings.connect_timeout or CONNECT_TIMEOUT,
+            settings.total_timeout,
+            call.end,
+        )
         return _Request(http, surface, body)
 
     def _encode_tools(self, tools: Sequence[ToolSpec]) -> EncodedTools:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from loom_py._concurrency import current_loop
 from loom_py.llm.azure.auth import TokenSource
 from loom_py.llm.azure.config import AzureOpenAIConfig
-from loom_py.llm.azure.deadline import bound_reads, deadline
+from loom_py.llm.azure.deadline import LEAST, bound_connecting, bound_reads, deadline
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.surfaces import Route
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI, OpenAI
 
-__all__ = ["CONNECT_TIMEOUT", "Answer", "Connections", "HttpRequest", "Patience"]
+__all__ = ["CONNECT_TIMEOUT", "Answer", "AsyncPieces", "Connections", "HttpRequest", "Patience", "Pieces"]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a connection, as the SDK's own default."""
@@ -36,13 +36,27 @@ CONNECT_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to the deployment. ``timeout`` is in seconds: for a whole answer, and for each event of a
-    stream."""
+    """A request to the deployment, and how long it may take, in seconds.
+
+    ``timeout`` is for a whole answer, and for each event of a stream; ``connect_timeout`` for the
+    connection. ``end`` is when all must be over, by `time.monotonic`, and ``total_timeout`` how long that
+    was when the call began.
+    """
 
     route: Route
     content: bytes
     headers: dict[str, str]
     timeout: float
+    connect_timeout: float = CONNECT_TIMEOUT
+    total_timeout: float | None = None
+    end: float | None = None
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for an answer from now on."""
+        return (
+            self.timeout if self.end is None else max(min(self.timeout, self.end - time.monotonic()), LEAST)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +72,62 @@ class Patience:
     """How long an answer may take: ``seconds`` for all of it, or anew with each sign of progress.
 
     The transport bounds each wait on the network; this bounds a server that sends a byte now and
-    then and never an answer.
+    then and never an answer. Nothing may go on after ``end``, progress or not.
     """
 
-    __slots__ = ("_progress", "_seconds", "_since")
+    __slots__ = ("_end", "_progress", "_seconds", "_since")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, end: float | None = None) -> None:
         self._seconds = seconds
+        self._end = end
         self._progress = 0
         self._since = time.monotonic()
 
+    @property
+    def over(self) -> float:
+        """When it is over unless there is progress, by `time.monotonic`."""
+        over = self._since + self._seconds
+        return over if self._end is None else min(over, self._end)
+
     def check(self, progress: int = 0) -> None:
-        """Raise `TimeoutError` once ``seconds`` have passed since ``progress`` last grew."""
+        """Raise `TimeoutError` ``seconds`` after ``progress`` last grew, or after the end."""
         now = time.monotonic()
+        if self._end is not None and now > self._end:
+            raise TimeoutError("the answer was not over in time")
         if progress != self._progress:
             self._progress, self._since = progress, now
         elif now - self._since > self._seconds:
             raise TimeoutError(f"no progress for {self._seconds:g} s")
+
+
+class Pieces:
+    """The body of an answer as it comes, each piece awaited as long as ``patience`` has."""
+
+    def __init__(self, answer: httpx2.Response, patience: Patience) -> None:
+        self._body = answer.iter_bytes()
+        self._patience = patience
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with deadline(self._patience.over):
+            return next(self._body)
+
+
+class AsyncPieces:
+    """`Pieces`, async."""
+
+    def __init__(self, answer: httpx2.Response, patience: Patience) -> None:
+        self._body = answer.aiter_bytes()
+        self._patience = patience
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        async with asyncio.timeout(max(self._patience.over - time.monotonic(), LEAST)):
+            return await anext(self._body)
 
 
 class Connections:
@@ -104,38 +157,30 @@ class Connections:
 
     def open(self, request: HttpRequest) -> httpx2.Response:
         """The answer to a request, its body unread. Raises what the SDK raises."""
-        import httpx2
-        from openai import Stream
-
-        client = self._sync(request.route.is_v1)
-        with deadline(request.timeout):
-            answer: Any = client.post(
-                request.route.path,
-                content=request.content,
-                cast_to=httpx2.Response,
-                options={"headers": request.headers, "timeout": _timeout(request.timeout)},
-                stream=True,
-                stream_cls=Stream[Any],
-            )
-        return cast("httpx2.Response", answer)
+        patience = request.patience
+        with deadline(time.monotonic() + patience):
+            return self._open(request, patience)
 
     def post(self, request: HttpRequest) -> Answer:
         """The whole answer to a request. Raises `TimeoutError` where it drips in too slowly."""
-        patience = Patience(request.timeout)
-        answer = self.open(request)
-        try:
-            pieces = []
-            for piece in answer.iter_bytes():
-                pieces.append(piece)
-                patience.check()
-            return Answer(answer.status_code, answer.headers, b"".join(pieces))
-        finally:
-            answer.close()
+        seconds = request.patience
+        patience = Patience(seconds)
+        with deadline(patience.over):
+            answer = self._open(request, seconds)
+            try:
+                pieces = []
+                for piece in answer.iter_bytes():
+                    pieces.append(piece)
+                    patience.check()
+                return Answer(answer.status_code, answer.headers, b"".join(pieces))
+            finally:
+                answer.close()
 
     async def apost(self, request: HttpRequest) -> Answer:
         """`post`, async."""
-        async with asyncio.timeout(request.timeout):
-            answer = await self.aopen(request)
+        seconds = request.patience
+        async with asyncio.timeout(seconds):
+            answer = await self._aopen(request, seconds)
             try:
                 return Answer(answer.status_code, answer.headers, await answer.aread())
             finally:
@@ -143,18 +188,36 @@ class Connections:
 
     async def aopen(self, request: HttpRequest) -> httpx2.Response:
         """`open`, async."""
+        seconds = request.patience
+        async with asyncio.timeout(seconds):
+            return await self._aopen(request, seconds)
+
+    def _open(self, request: HttpRequest, seconds: float) -> httpx2.Response:
+        import httpx2
+        from openai import Stream
+
+        answer: Any = self._sync(request.route.is_v1).post(
+            request.route.path,
+            content=request.content,
+            cast_to=httpx2.Response,
+            options={"headers": request.headers, "timeout": _timeout(seconds, request.connect_timeout)},
+            stream=True,
+            stream_cls=Stream[Any],
+        )
+        return cast("httpx2.Response", answer)
+
+    async def _aopen(self, request: HttpRequest, seconds: float) -> httpx2.Response:
         import httpx2
         from openai import AsyncStream
 
-        async with asyncio.timeout(request.timeout):
-            answer: Any = await self._async(request.route.is_v1).post(
-                request.route.path,
-                content=request.content,
-                cast_to=httpx2.Response,
-                options={"headers": request.headers, "timeout": _timeout(request.timeout)},
-                stream=True,
-                stream_cls=AsyncStream[Any],
-            )
+        answer: Any = await self._async(request.route.is_v1).post(
+            request.route.path,
+            content=request.content,
+            cast_to=httpx2.Response,
+            options={"headers": request.headers, "timeout": _timeout(seconds, request.connect_timeout)},
+            stream=True,
+            stream_cls=AsyncStream[Any],
+        )
         return cast("httpx2.Response", answer)
 
     # ── the SDK's clients ────────────────────────────────────────────────────────────────
@@ -188,6 +251,8 @@ class Connections:
                 self._forget_closed_loops()
                 pool = _AsyncPool(self._async_http_client or DefaultAsyncHttpxClient(verify=_tls()))
                 self._debug.alisten(pool.http)
+                if self._async_http_client is None:
+                    bound_connecting(pool.http)
                 self._async_pools[loop] = pool
             if is_v1 not in pool.clients:
                 from openai import AsyncAzureOpenAI, AsyncOpenAI
@@ -273,10 +338,10 @@ def _forget_environment(client: Any) -> None:
     client._custom_headers = {}
 
 
-def _timeout(seconds: float) -> httpx2.Timeout:
+def _timeout(seconds: float, connect: float = CONNECT_TIMEOUT) -> httpx2.Timeout:
     import httpx2
 
-    return httpx2.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
+    return httpx2.Timeout(seconds, connect=min(seconds, connect))
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from loom_py.errors import (
     RequestTimeoutError,
 )
 from loom_py.llm.azure.config import AzureOpenAIConfig
-from loom_py.llm.azure.connections import CONNECT_TIMEOUT, HttpRequest
+from loom_py.llm.azure.connections import HttpRequest
 from loom_py.llm.azure.costs import DeploymentCosts
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.doctor import not_found_hint
@@ -33,6 +34,9 @@ __all__ = ["Failures", "transport_failure"]
 
 REFUSED_VALUE = frozenset({"unsupported_value", "invalid_value"})
 """Azure's codes for a parameter that is known, with a value that is not."""
+
+CLOCKS_DIFFER = 0.002
+"""Seconds by which a timer may ring before its time."""
 
 
 class Failures:
@@ -67,7 +71,7 @@ class Failures:
             elif isinstance(error, InvalidRequestError) and error.provider_code in REFUSED_VALUE:
                 error.hint = self._known_efforts(error.param) or error.hint
             return self.complete(error, answer.headers)
-        return self.complete(transport_failure(exc, self._config.endpoint, request.timeout), {})
+        return self.complete(transport_failure(exc, self._config.endpoint, request), {})
 
     def _known_efforts(self, param: str | None) -> str | None:
         """The values that may go where a reasoning effort was refused, if the model is known."""
@@ -85,7 +89,7 @@ class Failures:
             return self.complete(exc, answer.headers, decoder.model)
         if decoder.is_whole:
             return None
-        failure = transport_failure(exc, self._config.endpoint, request.timeout)
+        failure = transport_failure(exc, self._config.endpoint, request)
         says_more = isinstance(failure, (MalformedResponseError, RequestTimeoutError))
         if decoder.assembler.has_output or not says_more:
             failure = decoder.assembler.interrupted(f"the stream broke off: {failure.message}")
@@ -124,17 +128,14 @@ def _refusal_behind(exc: Exception) -> tuple[httpx2.Response | None, bytes]:
     return None, b""
 
 
-def transport_failure(exc: Exception, endpoint: str, timeout: float) -> LoomError:
-    """The typed error for a call that got no whole answer.
-
-    ``timeout`` is the call's, in seconds.
-    """
+def transport_failure(exc: Exception, endpoint: str, request: HttpRequest) -> LoomError:
+    """The typed error for a ``request`` that got no whole answer."""
     import httpx2
     import openai
 
     cause = exc.__cause__ or exc
     if isinstance(exc, (openai.APITimeoutError, httpx2.TimeoutException, TimeoutError)):
-        return _timed_out(timeout, connecting=isinstance(cause, httpx2.ConnectTimeout))
+        return _timed_out(request, connecting=isinstance(cause, httpx2.ConnectTimeout))
     if broken := next((error for error in (exc, cause) if isinstance(error, httpx2.DecodingError)), None):
         return MalformedResponseError(
             f"the answer's content encoding is broken: {broken}",
@@ -142,23 +143,32 @@ def transport_failure(exc: Exception, endpoint: str, timeout: float) -> LoomErro
         )
     if isinstance(cause, (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)):
         return ProviderError(
-            f"the request cannot be sent: {cause}", hint="Check extra_headers and the endpoint."
+            f"the request cannot be sent: {cause}",
+            hint="Check extra_headers and the endpoint.",
+            sent=False,
         )
     if isinstance(exc, (openai.APIConnectionError, httpx2.RequestError)):
         return ConnectionFailedError(
             f"the connection to {endpoint} failed: {type(cause).__name__}: {cause}",
             hint="Check the endpoint's name and this machine's network.",
+            sent=not isinstance(cause, httpx2.ConnectError),
         )
     return ProviderError(f"the call failed: {type(exc).__name__}: {exc}")
 
 
-def _timed_out(timeout: float, *, connecting: bool) -> RequestTimeoutError:
+def _timed_out(request: HttpRequest, *, connecting: bool) -> RequestTimeoutError:
+    if request.end is not None and time.monotonic() >= request.end - CLOCKS_DIFFER:
+        return RequestTimeoutError(
+            f"timed out: the call was not over after {request.total_timeout:g} s",
+            hint="Raise total_timeout=, or ask for less at once.",
+        )
     if connecting:
         return RequestTimeoutError(
-            f"timed out connecting after {min(timeout, CONNECT_TIMEOUT):g} s",
+            f"timed out connecting after {min(request.timeout, request.connect_timeout):g} s",
             hint="Check that the endpoint can be reached from this machine.",
+            sent=False,
         )
     return RequestTimeoutError(
-        f"timed out waiting for an answer after {timeout:g} s",
+        f"timed out waiting for an answer after {request.timeout:g} s",
         hint="Raise timeout=, or ask for less at once.",
     )

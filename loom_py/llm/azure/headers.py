@@ -38,16 +38,21 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return header(headers, "x-request-id") or header(headers, "apim-request-id")
 
 
+_FACTS = {
+    "x-ms-region": "region",
+    "x-ms-served-model": "served_model",
+    "x-ratelimit-limit-requests": "limit_requests",
+    "x-ratelimit-limit-tokens": "limit_tokens",
+    "x-ratelimit-remaining-requests": "remaining_requests",
+    "x-ratelimit-remaining-tokens": "remaining_tokens",
+}
+
+
 def facts(headers: Mapping[str, str]) -> dict[str, Any]:
-    """The headers worth keeping with a response, under their plain names."""
-    names = {
-        "region": "x-ms-region",
-        "served_model": "x-ms-served-model",
-        "remaining_requests": "x-ratelimit-remaining-requests",
-        "remaining_tokens": "x-ratelimit-remaining-tokens",
-    }
-    found: dict[str, Any] = {"request_id": request_id(headers)}
-    found |= {key: header(headers, name) for key, name in names.items()}
+    """The headers worth keeping with a response, as they were sent, under their plain names."""
+    present = {name.lower(): value for name, value in headers.items() if value}
+    found = {"request_id": present.get("x-request-id") or present.get("apim-request-id")}
+    found |= {fact: present.get(name) for name, fact in _FACTS.items()}
     return {key: value for key, value in found.items() if value is not None}
 
 

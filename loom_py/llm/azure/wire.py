@@ -25,7 +25,15 @@ from loom_py.llm.profiles import UNKNOWN_PROFILE, ModelProfile
 from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall
 from loom_py.options import ChatOptions
 
-__all__ = ["decode_json", "decode_response", "decode_usage", "encode_json", "encode_request", "finish"]
+__all__ = [
+    "decode_json",
+    "decode_response",
+    "decode_usage",
+    "encode_json",
+    "encode_request",
+    "finish",
+    "limit_parameter",
+]
 
 OLD_API = "2024-08-01"
 """API versions before this one know neither ``max_completion_tokens`` nor ``stream_options``."""
@@ -58,7 +66,7 @@ def encode_request(
     were known gets the older ones.
     """
     options = options or ChatOptions()
-    is_old = api_version[:4].isdigit() and api_version < OLD_API
+    is_old = _is_old(api_version)
     body: dict[str, Any] = {
         "messages": list(_encode_messages(messages, tools)),
         "model": deployment,
@@ -69,8 +77,7 @@ def encode_request(
         if options.parallel_tool_calls is not None and profile.parallel_tools:
             body["parallel_tool_calls"] = options.parallel_tool_calls
     if options.max_tokens is not None:
-        limit = "max_tokens" if is_old and not profile.reasoning else profile.max_tokens_parameter
-        body[limit] = options.max_tokens
+        body[limit_parameter(profile, api_version)] = options.max_tokens
     body.update(_settings(options, profile))
     if stream:
         body["stream"] = True
@@ -78,6 +85,15 @@ def encode_request(
             body["stream_options"] = {"include_usage": True}
     body.update(options.extra_body)
     return body
+
+
+def _is_old(api_version: str) -> bool:
+    return api_version[:4].isdigit() and api_version < OLD_API
+
+
+def limit_parameter(profile: ModelProfile, api_version: str = "") -> str:
+    """The name under which the output limit travels."""
+    return "max_tokens" if _is_old(api_version) and not profile.reasoning else profile.max_tokens_parameter
 
 
 def _settings(options: ChatOptions, profile: ModelProfile) -> dict[str, Any]:

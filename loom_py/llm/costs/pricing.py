@@ -6,13 +6,22 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from itertools import product
 from typing import Any, Protocol, TypeAlias
 
+from loom_py.llm.costs.bound import Bound, BoundLine
 from loom_py.llm.costs.cost import Cost
 from loom_py.llm.models import family_of, infer_model, price_model, resolve_model
 from loom_py.llm.prices.amounts import EXACT, plain, total
 from loom_py.llm.prices.overrides import PriceOverride, PriceSetting, as_override
-from loom_py.llm.prices.rows import DEPLOYMENT_TYPES, DeploymentType, PriceRow, market_of
+from loom_py.llm.prices.rows import (
+    DEPLOYMENT_TYPES,
+    SERVICE_TIERS,
+    DeploymentType,
+    PriceRow,
+    day_of,
+    market_of,
+)
 from loom_py.llm.prices.table import PriceTable
 from loom_py.messages import TokenUsage
 
@@ -32,6 +41,10 @@ class PriceSource(Protocol):
         """The row that holds for ``model`` in a deployment of ``type``, or ``None``."""
 
 
+KEPT = 256
+"""How many answers to "what is the price of this?" are kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """What a price is looked up by."""
@@ -40,6 +53,24 @@ class _Call:
     type: DeploymentType
     tier: str | None
     at: _At
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a call is priced by: a row, and a router's fee on top; or ``why`` there is none."""
+
+    row: PriceRow | None
+    fee: PriceRow | None
+    multiplier: Decimal
+    model: str
+    type: DeploymentType
+    tier: str
+    market: str
+    why: str = ""
+    is_routed: bool = False
+
+    def line(self, row: PriceRow, *, likely: bool) -> BoundLine:
+        return BoundLine(row, self.multiplier, self.type, self.tier, likely)
 
 
 class Pricing:
@@ -78,6 +109,7 @@ class Pricing:
         }
         self._table = PriceTable.bundled() if table is None else table
         self._second = second
+        self._kept: dict[tuple[str, str | None, dt.date], _Found] = {}
 
     def cost(
         self,
@@ -93,27 +125,83 @@ class Pricing:
         model it says it served, ``tier`` its ``service_tier``, and ``at`` the time of the call (now). Never
         raises for what a server says.
         """
-        tier = tier if isinstance(tier, str) else None
-        own, is_whole = self._override(served)
-        model, is_routed = self._model(own, served)
-        if own is None:
-            own = self._override_of(model) or _NO_OVERRIDE
-        call = _Call(served, own.type or self._type, tier, at)
-        row = self._row(own, model, call)
+        found = self._find(served, tier if isinstance(tier, str) else None, day_of(at))
         facts: dict[str, Any] = {
-            "model": row.model if row else model or self._unnamed(served),
-            "deployment_type": call.type,
-            "tier": market_of(call.type, tier)[1],
+            "model": found.model,
+            "deployment_type": found.type,
+            "tier": found.tier,
             "usage": usage or TokenUsage(),
         }
         if usage is None or not usage.total:
             return Cost.unknown("the server reported no tokens", **facts)
+        row = found.row
         if row is None:
-            return Cost.unknown(self._why(model, call, is_routed=is_routed), **facts)
+            return Cost.unknown(found.why, **facts)
         if gap := row.gap(usage):
-            return Cost.unknown(f"no price of {row.model} is listed for {gap} in {_market(call)}", **facts)
-        fee = self._table.fee(ROUTER, at=at) if is_routed and not is_whole else None
-        return _priced(row, usage, fee, own.multiplier, facts)
+            return Cost.unknown(f"no price of {row.model} is listed for {gap} in {found.market}", **facts)
+        return _priced(row, usage, found.fee, found.multiplier, facts)
+
+    def bound(
+        self, served: str = "", *, asked: str | None = None, reported: str | None = None, at: _At = None
+    ) -> Bound:
+        """The most a call can cost, by what is known before it.
+
+        That is what is said of the deployment and the model that an earlier call was ``served`` by,
+        whichever is dearer; before the first answer any version of the model may come. The tier is the one
+        ``asked`` for (with ``"auto"`` any), the one an earlier answer ``reported``, or standard. The
+        price is that of the day of ``at`` (now) or of the day after.
+        """
+        today = day_of(at)
+        said = self._find("", None, today)
+        if said.is_routed:
+            return Bound(reason="the model router chooses the model of each call after it was sent")
+        names = ("", served) if served else ("", *self._versions(said.model))
+        likely = {None if asked in ("auto", "default") else asked, reported}
+        tiers = {*likely, None, "default", *(SERVICE_TIERS if asked == "auto" else ())}
+        lines = []
+        for name, tier, day in product(names, tiers, (today, today + dt.timedelta(days=1))):
+            found = self._find(name, tier, day)
+            is_likely = name == served and tier in likely and day == today
+            if found.row is not None:
+                lines.append(found.line(found.row, likely=is_likely))
+            elif is_likely:
+                return Bound(reason=found.why, model=found.model, deployment_type=found.type, tier=found.tier)
+        return Bound(lines)
+
+    def _versions(self, model: str) -> tuple[str, ...]:
+        """The listed versions of the model that the deployment's name suggests."""
+        family = family_of(model)
+        return tuple(name for name in self._table.models if family and family_of(name) == family)
+
+    def _find(self, served: str, tier: str | None, day: dt.date) -> _Found:
+        """What calls are priced by; the answer is kept, for it is the same all day."""
+        found = self._kept.get((served, tier, day))
+        if found is None:
+            found = self._look_up(served, tier, day)
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            self._kept[served, tier, day] = found
+        return found
+
+    def _look_up(self, served: str, tier: str | None, day: dt.date) -> _Found:
+        own, is_whole = self._override(served)
+        model, is_routed = self._model(own, served)
+        if own is None:
+            own = self._override_of(model) or _NO_OVERRIDE
+        call = _Call(served, own.type or self._type, tier, day)
+        row = self._row(own, model, call)
+        pays_fee = is_routed and not is_whole
+        return _Found(
+            row,
+            self._table.fee(ROUTER, at=day) if pays_fee else None,
+            own.multiplier,
+            row.model if row else model or self._unnamed(served),
+            call.type,
+            market_of(call.type, tier)[1],
+            _market(call),
+            "" if row else self._why(model, call, is_routed=is_routed),
+            pays_fee,
+        )
 
     # ── which model, which row ───────────────────────────────────────────────────────────
 

@@ -97,6 +97,14 @@ class ModelPrice:
             _cost(max(usage.output, 0), output),
         )
 
+    def dearest(self, tokens: int) -> tuple[Decimal, Decimal]:
+        """The most that a token of input, cached or not, and one of output cost beside so much input.
+
+        In USD per 1 million tokens.
+        """
+        input_, output, cached, write = self._rates(tokens)
+        return max(input_, cached, write), output
+
     def _rates(self, tokens: int) -> tuple[Decimal, Decimal, Decimal, Decimal]:
         """The prices of input, output, cached input and cache writes for so much input."""
         input_, output, cached, write = self.input, self.output, self.cached_input, self.cache_write

@@ -1,0 +1,144 @@
+"""The money of one attempt: reserved in every budget before it, settled after it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from loom_py.errors import BudgetExceededError, LoomError
+from loom_py.llm.costs import Cost
+from loom_py.llm.estimates import worst_input_tokens
+from loom_py.messages import Response, TokenUsage
+from loom_py.options import ChatOptions
+from loom_py.resilience.attempt import Attempt, was_billed
+from loom_py.resilience.budget import Budget, BudgetAlert, Scope
+from loom_py.resilience.events import BudgetExtended, BudgetRefused, BudgetWarning
+from loom_py.resilience.lanes import Lane
+from loom_py.resilience.steps import Approve, Asked, Do, Policies, Steps
+
+if TYPE_CHECKING:
+    from loom_py.resilience.budget import Reservation
+
+__all__ = ["actual_cost", "extended", "output_limit", "refused", "reserve", "scope_of", "settle"]
+
+MOST_OUTPUT = 128_000
+"""Tokens that a reply may have where neither options nor model say less: the most of OpenAI's models."""
+
+_UNKNOWN = Cost.unknown("the provider does not say what a call may cost")
+
+
+def scope_of(asked: Asked) -> Scope:
+    """Whose money a call spends."""
+    fields = asked.fields
+    return Scope(fields.get("agent", ""), fields.get("chat_id"), fields.get("session_id"))
+
+
+def output_limit(lane: Lane, options: ChatOptions | None) -> int | None:
+    """The most tokens that a reply may have, as far as the provider tells."""
+    limit = getattr(lane.provider, "output_limit", None)
+    if limit is None:
+        return None if options is None else options.max_tokens
+    found: int | None = limit(options)
+    return found
+
+
+def reserve(policies: Policies, asked: Asked, attempt: Attempt) -> Steps:
+    """Set aside what the attempt could cost at worst. Raises `BudgetError` where a budget refuses."""
+    provider = attempt.lane.provider
+    most = output_limit(attempt.lane, asked.options) or _most_output(provider)
+    written = worst_input_tokens(asked.messages, asked.tools)
+    worst_cost = getattr(provider, "worst_cost", None)
+    cost = _UNKNOWN if worst_cost is None else worst_cost(written, most, options=asked.options)
+    for budget in policies.budgets:
+        usd = budget.worst(cost, written, most, deployment=provider.model)
+        attempt.worst.append((usd, written + most))
+        yield from _reserve_in(policies, asked, attempt, budget, usd, written + most)
+
+
+def settle(attempt: Attempt, outcome: Response | LoomError) -> Steps:
+    """Pay the bill of an attempt that is over: what it cost, nothing, or the worst where nobody knows."""
+    usage, cost = actual_cost(outcome)
+
+    def end(budget: Budget, reservation: Reservation) -> None:
+        if usage is None:
+            reservation.uncertain()
+        elif usage.total:
+            reservation.settle(budget.actual(cost, usage), usage.total)
+        else:
+            reservation.release()
+
+    left = list(attempt.bill)
+    try:
+        while left:
+            if left[-1][0].blocks:
+                yield Do(partial(end, *left[-1]))
+            else:
+                end(*left[-1])
+            left.pop()
+    except BaseException:
+        for pair in left:  # ending one twice does nothing
+            end(*pair)
+        raise
+
+
+def actual_cost(outcome: Response | LoomError) -> tuple[TokenUsage | None, Cost]:
+    """What an attempt used and cost; the usage is ``None`` where it may have been billed and nobody knows."""
+    usage = outcome.tokens_used
+    if usage is not None and usage.total:
+        return usage, Cost.of_response(outcome) if isinstance(outcome, Response) else Cost.of_error(outcome)
+    if isinstance(outcome, LoomError) and was_billed(outcome) is False:
+        return TokenUsage(), _UNKNOWN
+    return None, _UNKNOWN
+
+
+def extended(policies: Policies, budget: Budget, scope: Scope, alert: BudgetAlert) -> Steps:
+    """How much more whoever is asked approves, in the alert's unit; 0 if nobody is asked."""
+    if budget.config.approve is None:
+        return Decimal(0)
+    more = yield Approve(budget.config.approve, alert)
+    if not more:
+        return Decimal(0)
+    limit = budget.extend(scope, alert.unit, more)
+    policies.emit(BudgetExtended(alert.per, alert.unit, limit - alert.limit, limit))
+    return limit - alert.limit
+
+
+def refused(policies: Policies, refusal: BudgetExceededError, lane: Lane) -> BudgetExceededError:
+    """``refusal`` with the ledger; whoever listens hears of it."""
+    policies.emit(
+        BudgetRefused(
+            refusal.scope, refusal.unit, refusal.spent, refusal.reserved, refusal.needed, refusal.limit
+        )
+    )
+    refusal.deployment = lane.provider.model
+    if (ledger := policies.call_log.ledger) is not None:
+        refusal.ledger = ledger.report()
+    return refusal
+
+
+def _reserve_in(
+    policies: Policies, asked: Asked, attempt: Attempt, budget: Budget, usd: Decimal | None, tokens: int
+) -> Steps:
+    scope = scope_of(asked)
+
+    def hold() -> Reservation:
+        return attempt.hold(budget, budget.reserve(scope, usd, tokens))
+
+    while True:
+        try:
+            reservation: Reservation = (yield Do(hold)) if budget.blocks else hold()
+        except BudgetExceededError as refusal:
+            alert = BudgetAlert.of_refusal(refusal, scope)
+            if (yield from extended(policies, budget, scope, alert)):
+                continue
+            raise refused(policies, refusal, attempt.lane) from None
+        if (alarm := reservation.alert) is not None:
+            policies.emit(BudgetWarning(alarm.per, alarm.unit, alarm.spent, alarm.reserved, alarm.limit))
+            yield from extended(policies, budget, scope, alarm)
+        return
+
+
+def _most_output(provider: object) -> int:
+    profile = getattr(provider, "profile", None)
+    return getattr(profile, "max_output", None) or MOST_OUTPUT

@@ -1,0 +1,204 @@
+"""One deployment as an agent calls it: its provider, and the policies that guard it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from loom_py._log import get_logger
+from loom_py.clock import Clock
+from loom_py.llm.provider import LLMProvider
+from loom_py.resilience.breaker import BreakerStats, CircuitBreaker
+from loom_py.resilience.limiter import LimiterStats, RateLimitConfig, RateLimiter
+from loom_py.resilience.pool import Condition, Member
+from loom_py.resilience.throttle import Throttle, ThrottleStats
+
+__all__ = ["DeploymentHealth", "Lane", "Traffic", "names_of", "traffic_of"]
+
+_log = get_logger()
+
+PROBING = 0.05
+"""Seconds after which to look again at a breaker that waits for the outcome of its probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentHealth:
+    """One deployment at one moment. Times are in seconds; ``retry_in`` is 0 if it may be called now.
+
+    ``reason`` says why it may not, ``latency`` is the usual time of its answers where it is known.
+    """
+
+    name: str
+    retry_in: float
+    reason: str
+    in_flight: int
+    latency: float | None
+    breaker: BreakerStats | None
+    throttle: ThrottleStats
+    rate_limit: LimiterStats | None
+
+    @property
+    def is_available(self) -> bool:
+        """Whether a call would be sent now."""
+        return self.retry_in <= 0
+
+
+class Traffic:
+    """What all agents of this process that call one deployment share: throttling and rate limit."""
+
+    def __init__(self, provider: LLMProvider, clock: Clock) -> None:
+        self._provider = provider  # keeps the object alive whose identity may be the key
+        self.clock = clock
+        self.throttle = Throttle(clock=clock.now)
+        self.limiter: RateLimiter | None = None
+
+    def limit(self, config: RateLimitConfig, name: str) -> RateLimiter:
+        """The one limiter of the deployment; where agents ask for different ones, the first counts."""
+        if self.limiter is None:
+            self.limiter = RateLimiter(config, clock=self.clock.now)
+        elif self.limiter.config != config:
+            _log.warning(
+                "rate_limit_differs",
+                deployment=name,
+                used=repr(self.limiter.config),
+                ignored=repr(config),
+                hint="agents that share a deployment share its rate limit: configure them alike",
+            )
+        return self.limiter
+
+
+_traffic: weakref.WeakValueDictionary[Any, Traffic] = weakref.WeakValueDictionary()
+_traffic_lock = threading.Lock()
+
+
+def traffic_of(provider: LLMProvider, clock: Clock) -> Traffic:
+    """The traffic to the deployment that ``provider`` calls, known by endpoint and name.
+
+    A provider that has no endpoint is a deployment of its own.
+    """
+    key = (*deployment_key(provider), id(clock))
+    with _traffic_lock:
+        found = _traffic.get(key)
+        if found is None:
+            found = _traffic[key] = Traffic(provider, clock)
+        return found
+
+
+def deployment_key(provider: LLMProvider) -> tuple[Any, ...]:
+    """What two providers have in common that call the same deployment."""
+    endpoint = getattr(provider, "endpoint", None)
+    return (provider.name, endpoint or id(provider), provider.model)
+
+
+def names_of(providers: Sequence[LLMProvider], given: Sequence[str | None]) -> list[str]:
+    """A name for each deployment, as short as can be told apart: with its host where it must."""
+    plain = [name or f"{each.name}/{each.model}" for each, name in zip(providers, given, strict=True)]
+    names: list[str] = []
+    for provider, name in zip(providers, plain, strict=True):
+        if plain.count(name) > 1:
+            host = urlsplit(getattr(provider, "endpoint", None) or "").netloc
+            name = f"{name}@{host}" if host else name
+        base, number = name, 2
+        while name in names:
+            name, number = f"{base}#{number}", number + 1
+        names.append(name)
+    return names
+
+
+class Lane:
+    """The way to one deployment, for one agent."""
+
+    __slots__ = (
+        "_clock",
+        "_closed_until",
+        "_share",
+        "_why_closed",
+        "breaker",
+        "breaker_config",
+        "in_flight",
+        "limiter",
+        "member",
+        "name",
+        "provider",
+        "shared_key",
+        "throttle",
+    )
+
+    def __init__(
+        self,
+        provider: LLMProvider,
+        member: Member,
+        *,
+        traffic: Traffic,
+        breaker: CircuitBreaker | None = None,
+        rate_limit: RateLimitConfig | None = None,
+    ) -> None:
+        self.provider = provider
+        self.member = member
+        self.name = member.name
+        self.breaker = breaker
+        self.throttle = traffic.throttle
+        self.limiter = None if rate_limit is None else traffic.limit(rate_limit, member.name)
+        self.in_flight = 0
+        self.breaker_config = None if breaker is None else breaker.config
+        self._clock = traffic.clock
+        self._share = 1.0
+        self._closed_until, self._why_closed = -math.inf, ""
+        endpoint = getattr(provider, "endpoint", None) or ""
+        self.shared_key = f"{provider.name}/{urlsplit(endpoint).netloc}/{provider.model}"
+
+    def __repr__(self) -> str:
+        return f"Lane({self.name!r})"
+
+    def close_until(self, moment: float, reason: str) -> None:
+        """The breaker that all processes share is open until then, on the clock."""
+        self._closed_until, self._why_closed = moment, reason
+
+    def take_share(self, share: float) -> None:
+        """Keep to this share of the quota: other processes have the rest."""
+        if share != self._share and self.limiter is not None:
+            self.limiter.scale(share)
+        self._share = share
+
+    def blocked(self) -> tuple[float, str]:
+        """Seconds until breaker and throttling let a call through, and which of them it is."""
+        paused = self.throttle.remaining()
+        if self._closed_until > -math.inf:
+            closed = self._closed_until - self._clock.now()
+            if closed > paused:
+                return closed, self._why_closed
+        if self.breaker is None or self.breaker.is_available:
+            return paused, "throttled" if paused > 0 else ""
+        stats = self.breaker.stats()
+        wait = math.inf if stats.forced else max(stats.retry_after or 0.0, paused, PROBING)
+        return wait, stats.reason or f"circuit {stats.state}"
+
+    def condition(self) -> Condition:
+        """How it stands, for the pool to choose."""
+        wait, reason = self.blocked()
+        room = 1.0
+        if self.limiter is not None:
+            limits = self.limiter.stats()
+            room = limits.remaining_share
+            if wait <= 0 and limits.next_free_seconds > 0:
+                wait, reason = limits.next_free_seconds, "rate limit"
+        return Condition(wait=wait, reason=reason, room=room, in_flight=self.in_flight)
+
+    def health(self, latency: float | None) -> DeploymentHealth:
+        """How it stands, for people."""
+        condition = self.condition()
+        return DeploymentHealth(
+            name=self.name,
+            retry_in=condition.wait,
+            reason=condition.reason,
+            in_flight=self.in_flight,
+            latency=latency,
+            breaker=None if self.breaker is None else self.breaker.stats(),
+            throttle=self.throttle.stats(),
+            rate_limit=None if self.limiter is None else self.limiter.stats(),
+        )

@@ -1,0 +1,179 @@
+"""Retries: the one authority on whether, and when, a failed model call is tried again.
+
+tenacity's strategies decide; nothing here sleeps. The wait is the server's word where it gave one,
+and never less; otherwise it grows exponentially, with jitter. A budget bounds the share of retries
+among recent calls, so that an outage is not answered with a storm.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from tenacity import RetryCallState, stop_after_attempt, wait_exponential, wait_random
+from tenacity.wait import wait_base
+
+from loom_py.errors import ConfigError, LoomError
+
+__all__ = ["Retries", "RetryBudget", "RetryBudgetStats", "RetryConfig", "wait_as_told"]
+
+WaitStrategy: TypeAlias = Callable[[RetryCallState], float]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """How often and how patiently a failed model call is tried again.
+
+    ``max_attempts`` counts the first one: 1 means no retries. The wait before the second attempt is
+    ``initial_seconds``, multiplied by ``multiplier`` each time up to ``max_seconds``, plus 0 to
+    ``jitter_seconds``. A wait the server asks for is kept to, plus jitter. A call is not delayed by more than
+    ``max_wait_seconds`` before any one attempt: it fails at once instead, and ``retry_after`` of the
+    error says when it would have been worth it.
+
+    Of the calls of the last ten seconds, retries may make up ``budget_ratio``; ``budget_minimum`` of them are
+    always allowed. ``wait`` is a tenacity strategy (``wait_fixed(2)``, …) in place of the exponential one
+    with its jitter; what the server asks for comes before it.
+
+    Raises `ConfigError` for values that make no sense.
+    """
+
+    max_attempts: int = 5
+    initial_seconds: float = 1.0
+    multiplier: float = 2.0
+    max_seconds: float = 32.0
+    jitter_seconds: float = 1.0
+    max_wait_seconds: float = 60.0
+    budget_ratio: float = 0.2
+    budget_minimum: int = 10
+    wait: WaitStrategy | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_attempts", 1), ("budget_minimum", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                message = f"{name} must be a whole number of at least {least}, not {value!r}"
+                raise ConfigError(message, field=name)
+        for name in ("initial_seconds", "max_seconds", "jitter_seconds", "max_wait_seconds", "budget_ratio"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value < float("inf"):
+                raise ConfigError(f"{name} must be a number of at least 0, not {value!r}", field=name)
+        if type(self.multiplier) not in (int, float) or not 1 <= self.multiplier < float("inf"):
+            raise ConfigError(
+                f"multiplier must be a number of at least 1, not {self.multiplier!r}", field="multiplier"
+            )
+        if self.wait is not None and not callable(self.wait):
+            raise ConfigError(
+                f"wait must be a tenacity wait strategy, not {type(self.wait).__name__}", field="wait"
+            )
+
+
+class wait_as_told(wait_base):  # noqa: N801 - named as tenacity names its own
+    """Waits as long as the error's ``retry_after`` says and ``jitter``; where it is silent, ``otherwise``."""
+
+    def __init__(self, otherwise: WaitStrategy, jitter: WaitStrategy) -> None:
+        self.otherwise = otherwise
+        self.jitter = jitter
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        error = None if retry_state.outcome is None else retry_state.outcome.exception()
+        told = getattr(error, "retry_after", None)
+        if told is not None and told > 0:
+            return float(told) + self.jitter(retry_state)
+        return self.otherwise(retry_state)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudgetStats:
+    """Calls and retries of the last ten seconds, and how many more retries are allowed now."""
+
+    calls: int
+    retries: int
+    left: int
+
+
+class RetryBudget:
+    """Bounds the share of retries among the calls of the last ten seconds. Safe for threads."""
+
+    WINDOW = 10.0
+    SLICES = 10
+
+    def __init__(self, ratio: float, minimum: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ratio = ratio
+        self._minimum = minimum
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._slices: dict[int, list[int]] = {}
+
+    def call(self) -> None:
+        """A call begins."""
+        with self._lock:
+            self._now()[0] += 1
+
+    def spend(self) -> bool:
+        """Whether one more retry is within the budget; it is counted then."""
+        with self._lock:
+            current = self._now()
+            if self._left() < 1:
+                return False
+            current[1] += 1
+            return True
+
+    def stats(self) -> RetryBudgetStats:
+        """The last ten seconds."""
+        with self._lock:
+            self._now()
+            calls, retries = (sum(counts[kind] for counts in self._slices.values()) for kind in (0, 1))
+            return RetryBudgetStats(calls, retries, max(0, self._left()))
+
+    def _now(self) -> list[int]:
+        """The counts of the current second; what is too old is dropped."""
+        number = int(self._clock() * self.SLICES / self.WINDOW)
+        current = self._slices.get(number)
+        if current is None:
+            self._slices = {
+                slice_: counts for slice_, counts in self._slices.items() if slice_ > number - self.SLICES
+            }
+            current = self._slices[number] = [0, 0]
+        return current
+
+    def _left(self) -> int:
+        calls, retries = (sum(counts[kind] for counts in self._slices.values()) for kind in (0, 1))
+        return max(self._minimum, int(self._ratio * calls)) - retries
+
+
+class Retries:
+    """The retry policy of an agent, shared by its calls."""
+
+    def __init__(self, config: RetryConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config = config
+        self.budget = RetryBudget(config.budget_ratio, config.budget_minimum, clock=clock)
+        self._jitter = wait_random(0, config.jitter_seconds)
+        backoff = wait_exponential(
+            multiplier=config.initial_seconds, exp_base=config.multiplier, max=config.max_seconds
+        )
+        self._wait = wait_as_told(config.wait or backoff + self._jitter, self._jitter)
+        self._stop = stop_after_attempt(config.max_attempts)
+
+    def is_over(self, attempts: int) -> bool:
+        """Whether ``attempts`` are all there may be."""
+        return self._stop(_state(attempts, None))
+
+    def wait(self, attempts: int, error: LoomError) -> float:
+        """Seconds to wait after attempt number ``attempts`` failed with ``error``."""
+        return self._wait(_state(attempts, error))
+
+    def jitter(self) -> float:
+        """A random part of a second or so, to part those who waited for the same moment."""
+        return self._jitter(_state(1, None))
+
+
+def _state(attempts: int, error: LoomError | None) -> RetryCallState:
+    """What tenacity's strategies are asked with."""
+    state = RetryCallState(retry_object=cast("Any", None), fn=None, args=(), kwargs={})
+    state.attempt_number = attempts
+    if error is not None:
+        state.set_exception((type(error), error, error.__traceback__))
+    return state

@@ -1,0 +1,150 @@
+"""What a builder notes about failures, quotas and money, and the policies that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from loom_py.clock import Clock
+from loom_py.llm.provider import LLMProvider
+from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
+from loom_py.resilience.budget import Budget, BudgetConfig
+from loom_py.resilience.deployment import Deployment, priorities
+from loom_py.resilience.events import Emit, Listener, emitter
+from loom_py.resilience.gateway import CLOCK
+from loom_py.resilience.lanes import Lane, names_of, traffic_of
+from loom_py.resilience.limiter import RateLimitConfig
+from loom_py.resilience.pool import Member, Pool, Strategy
+from loom_py.resilience.retry import Retries, RetryConfig
+from loom_py.resilience.steps import Policies
+from loom_py.resilience.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from loom_py.resilience.shared import SharedState
+
+__all__ = ["Resilience"]
+
+Check = Callable[[str, Callable[[], object]], object]
+"""Tries to make something for a field; what it raises is noted as a problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resilience:
+    """Settings as they were given; nothing is checked before `check`."""
+
+    retries: Mapping[str, Any] | None = None
+    restart_streams: bool = False
+    breakers: Mapping[str, Any] | None = None
+    rate_limit: Mapping[str, Any] | None = None
+    balanced: tuple[Any, ...] = ()
+    strategy: Strategy | None = None
+    fallbacks: tuple[Any, ...] = ()
+    sticky: bool = True
+    hedge_after: float | None = None
+    budgets: tuple[Mapping[str, Any], ...] = ()
+    timeouts: Mapping[str, Any] | None = None
+    shared: Mapping[str, Any] | None = None
+    listeners: tuple[Listener, ...] = ()
+    clock: Clock | None = None
+
+    def check(self, check: Check) -> None:
+        """Make everything once, so that each thing that is wrong is noted."""
+        for field, make, settings in (
+            ("retries", RetryConfig, self.retries),
+            ("circuit_breakers", BreakerConfig, self.breakers),
+            ("timeouts", Timeouts, self.timeouts),
+        ):
+            for name, value in (settings or {}).items():
+                check(field, partial(make, **{name: value}))
+        if self.rate_limit is not None:
+            check("rate_limit", partial(RateLimitConfig, **self.rate_limit))
+        for settings in self.budgets:
+            check("budget", partial(BudgetConfig, **settings))
+        if self.shared is not None:
+            check("shared_state", lambda: self._shared(emitter()))
+        for listener in self.listeners:
+            check("listener", partial(_check_callable, listener))
+        if self.hedge_after is not None:
+            check("hedging", partial(Timeouts, read=self.hedge_after))
+
+    def ranked(
+        self, primary: Sequence[Deployment], balanced: Sequence[Deployment], fallbacks: Sequence[Deployment]
+    ) -> list[tuple[Deployment, int]]:
+        """Every deployment with its priority: as it says itself, else by its place."""
+        first = [*primary, *balanced]
+        if self.strategy is None:
+            first += fallbacks
+            return list(zip(first, priorities(first, in_order=True), strict=True))
+        ranks = list(priorities(first, in_order=False))
+        after = max(ranks, default=-1) + 1
+        last = [
+            rank if each.priority is not None or each.provisioned else after + rank
+            for each, rank in zip(fallbacks, priorities(fallbacks, in_order=True), strict=True)
+        ]
+        return list(zip([*first, *fallbacks], ranks + last, strict=True))
+
+    def policies(
+        self, members: Sequence[tuple[Deployment, int]], providers: Sequence[LLMProvider], agent: str
+    ) -> Policies:
+        """The policies of an agent that calls ``providers``, which are those of ``members``."""
+        clock, emit = self.clock or CLOCK, emitter(self.listeners)
+        names = names_of(providers, [deployment.name for deployment, _ in members])
+        config = BreakerConfig(**(self.breakers or {}))
+        has_breakers = self.breakers is not None or len(members) > 1
+        breakers = CircuitBreakers("deployment", config, clock=clock.now, emit=emit)
+        lanes = []
+        for (deployment, rank), provider, name in zip(members, providers, names, strict=True):
+            member = Member(name, name, rank, deployment.weight, deployment.region, deployment.residency)
+            lanes.append(
+                Lane(
+                    provider,
+                    member,
+                    traffic=traffic_of(provider, clock),
+                    breaker=breakers[name] if has_breakers else None,
+                    rate_limit=self._limit_of(deployment),
+                )
+            )
+        strategy: Strategy = self.strategy or "priority"
+        pool = Pool([lane.member for lane in lanes], strategy, sticky=self.sticky, clock=clock.now)
+        return Policies(
+            lanes,
+            pool,
+            clock,
+            emit,
+            Retries(RetryConfig(**(self.retries or {})), clock=clock.now),
+            budgets=[Budget(BudgetConfig(**settings), clock=clock) for settings in self.budgets],
+            shared=None if self.shared is None else self._shared(emit),
+            timeouts=None if self.timeouts is None else Timeouts(**self.timeouts),
+            hedge_after=self.hedge_after,
+            restart_streams=self.restart_streams,
+        )
+
+    def tool_breakers(self, emit: Emit, clock: Clock) -> CircuitBreakers | None:
+        """A breaker for each tool, where breakers were asked for."""
+        if self.breakers is None:
+            return None
+        return CircuitBreakers("tool", BreakerConfig(**self.breakers), clock=clock.now, emit=emit)
+
+    def _limit_of(self, deployment: Deployment) -> RateLimitConfig | None:
+        """The rate limit of one deployment: what it says itself comes before what holds for all."""
+        own = {
+            name: value
+            for name in ("tokens_per_minute", "requests_per_minute")
+            if (value := getattr(deployment, name)) is not None
+        }
+        if not own and self.rate_limit is None:
+            return None
+        return RateLimitConfig(**{**(self.rate_limit or {}), **own})
+
+    def _shared(self, emit: Emit) -> SharedState:
+        from loom_py.resilience.shared import SharedState
+
+        assert self.shared is not None
+        return SharedState(**self.shared, emit=emit)
+
+
+def _check_callable(listener: object) -> None:
+    if not callable(listener):
+        raise TypeError(f"a listener is a function that takes an event, not {type(listener).__name__}")
