@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from loom_py.agent import Agent
     from loom_py.backends import Backend, BaseBackend, QueryResult, SQLBackend
     from loom_py.builder import AgentBuilder
+    from loom_py.clock import VirtualClock
     from loom_py.emulator import AzureEmulator
-    from loom_py.errors import BuilderError, LoomError, ToolError
+    from loom_py.errors import BudgetExceededError, BuilderError, LoomError, RetriesExhausted, ToolError
     from loom_py.events import (
         FinalResponse,
         StreamEvent,
+        StreamRestarted,
         TextDelta,
         ToolCallCompleted,
         ToolCallStarted,
@@ -64,6 +66,10 @@ if TYPE_CHECKING:
     )
     from loom_py.observability import configure_logging
     from loom_py.options import ChatOptions
+    from loom_py.resilience.budget import BudgetAlert
+    from loom_py.resilience.deployment import Deployment
+    from loom_py.resilience.events import PolicyEvent
+    from loom_py.resilience.health import Health
     from loom_py.tools import Tool, tool
 
 __all__ = [
@@ -75,12 +81,16 @@ __all__ = [
     "Backend",
     "BaseBackend",
     "BaseProvider",
+    "BudgetAlert",
+    "BudgetExceededError",
     "BuilderError",
     "ChatOptions",
     "ContentPart",
     "Cost",
     "CostReport",
+    "Deployment",
     "FinalResponse",
+    "Health",
     "ImagePart",
     "KeyVaultSecret",
     "LLMProvider",
@@ -89,12 +99,15 @@ __all__ = [
     "Message",
     "ModelPrice",
     "ModelProfile",
+    "PolicyEvent",
     "PriceOverride",
     "QueryResult",
     "Response",
+    "RetriesExhausted",
     "SQLBackend",
     "ScriptedProvider",
     "StreamEvent",
+    "StreamRestarted",
     "TextDelta",
     "TextPart",
     "TokenUsage",
@@ -107,6 +120,7 @@ __all__ = [
     "ToolResultEvent",
     "ToolSpec",
     "UsageEvent",
+    "VirtualClock",
     "__version__",
     "call",
     "configure_logging",
@@ -119,10 +133,12 @@ _HOMES = {
     "backends": ("Backend", "BaseBackend", "QueryResult", "SQLBackend"),
     "builder": ("AgentBuilder",),
     "emulator": ("AzureEmulator",),
-    "errors": ("BuilderError", "LoomError", "ToolError"),
+    "clock": ("VirtualClock",),
+    "errors": ("BudgetExceededError", "BuilderError", "LoomError", "RetriesExhausted", "ToolError"),
     "events": (
         "FinalResponse",
         "StreamEvent",
+        "StreamRestarted",
         "TextDelta",
         "ToolCallCompleted",
         "ToolCallStarted",
@@ -155,6 +171,10 @@ _HOMES = {
     ),
     "observability": ("configure_logging",),
     "options": ("ChatOptions",),
+    "resilience.budget": ("BudgetAlert",),
+    "resilience.deployment": ("Deployment",),
+    "resilience.events": ("PolicyEvent",),
+    "resilience.health": ("Health",),
     "tools": ("Tool", "tool"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -20,7 +20,6 @@ from loom_py.messages import ContentPart, Message, Response, ToolResult, ToolSpe
 from loom_py.options import ChatOptions
 from loom_py.output import OUTPUT_TOOL, output_spec
 from loom_py.resilience.breaker import CircuitBreaker, CircuitBreakers
-from loom_py.resilience.budget import Scope
 from loom_py.resilience.events import ToolWithheld
 from loom_py.resilience.gateway import ModelGateway
 from loom_py.resilience.health import Health
@@ -389,8 +388,6 @@ class Agent(Closing):
     def delete_session(self, session_id: str) -> bool:
         """Forget a conversation; whether there was one. Its cost stays in the agent's total."""
         self._ledger.forget(session_id)
-        for budget in self._policies.budgets:
-            budget.forget(Scope(self.name, session=session_id))
         return self._sessions.delete(session_id)
 
     def costs(self, *, chat: str | None = None, session: str | None = None) -> CostReport:

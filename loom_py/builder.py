@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from loom_py.agent import Agent
-from loom_py.backends import Backend
+from loom_py.backends import Backend, tools_of
 from loom_py.errors import BuilderError, ConfigError, LoomError, Problem, ToolDefinitionError
+from loom_py.guardrails import Guardrails
 from loom_py.llm.costs import CostLedger
 from loom_py.llm.provider import LLMProvider
 from loom_py.llm.registry import create_provider
 from loom_py.loop import Limits
 from loom_py.output import output_spec
 from loom_py.resilience.deployment import Deployment
+from loom_py.resilience.events import emitter
 from loom_py.resilience.gateway import ModelGateway
 from loom_py.resilience.spec import Resilience
 from loom_py.tools import Tool, as_tool
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from tenacity.wait import wait_base
 
     from loom_py.clock import Clock
+    from loom_py.guardrails import Validate, Validator
     from loom_py.llm.azure.auth import KeySource, TokenProvider
     from loom_py.llm.prices import DeploymentType, ModelPrice, PriceSetting
     from loom_py.resilience.budget import BudgetAlert
@@ -80,7 +83,7 @@ class AgentBuilder:
     _name: str = "agent"
     _limits: Mapping[str, Any] | None = None
     _resilience: Resilience = field(default_factory=Resilience)
-    _guardrails: Any = None
+    _guardrails: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         parts = [f"name={self._name!r}", f"llm={'set' if self._llm else 'missing'}"]
@@ -324,6 +327,7 @@ class AgentBuilder:
         max_queue: int = 1000,
         queue_timeout: float | None = 300.0,
         warn_at: float = 0.8,
+        exact_tokens: bool = False,
     ) -> AgentBuilder:
         """The quota of each deployment: calls wait in line rather than run into a 429.
 
@@ -335,6 +339,7 @@ class AgentBuilder:
             "max_queue": max_queue,
             "queue_timeout": queue_timeout,
             "warn_at": warn_at,
+            "exact_tokens": exact_tokens,
         }
         return self._with(rate_limit=settings)
 
@@ -399,6 +404,21 @@ class AgentBuilder:
         others = (each for each in self._resilience.budgets if each["per"] != per)
         return self._with(budgets=(*others, settings))
 
+    def with_guardrails(
+        self, *validators: Validator | Validate, max_corrections: int = 3, check_names: bool = True
+    ) -> AgentBuilder:
+        """Check every query of the backends before it runs, and help the model to correct what fails.
+
+        ``validators`` are checks of your own; after ``max_corrections`` failures in a row nothing more is run
+        in that chat. See `Guardrails`.
+        """
+        settings = {
+            "validators": validators,
+            "max_corrections": max_corrections,
+            "check_names": check_names,
+        }
+        return replace(self, _guardrails=settings)
+
     def with_timeouts(
         self,
         *,
@@ -439,7 +459,11 @@ class AgentBuilder:
         members = self._members(problems)
         providers = [self._provider(deployment, problems) for deployment, _ in members]
         backends = self._checked_backends(problems)
-        tools = self._checked_tools(backends, problems)
+        guardrails = None
+        if (settings := self._guardrails) is not None:
+            emit = emitter(self._resilience.listeners)
+            guardrails = _try(problems, "guardrails", lambda: Guardrails(**settings, emit=emit))
+        tools = self._checked_tools(backends, guardrails, problems)
         if self._output is not None:
             _try(problems, "output", lambda: output_spec(self._output))
         _check_each(problems, "limits", Limits, self._limits or {})
@@ -524,14 +548,14 @@ class AgentBuilder:
         return tuple(good)
 
     def _checked_tools(
-        self, backends: tuple[Backend, ...], problems: list[Problem]
+        self, backends: tuple[Backend, ...], guardrails: Guardrails | None, problems: list[Problem]
     ) -> tuple[Tool[..., Any], ...]:
         tools: list[Tool[..., Any]] = []
         for thing in self._tools:
             made = _try(problems, "tools", partial(as_tool, thing))
             tools += [] if made is None else [made]
         for backend in backends:
-            tools += _try(problems, f"backend {backend.name}", backend.tools) or ()
+            tools += _try(problems, f"backend {backend.name}", partial(tools_of, backend, guardrails)) or ()
         names = [tool.name for tool in tools]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
             message = f"{names.count(name)} tools are named {name!r}"

@@ -137,7 +137,7 @@ def _characters_and_images(message: Message) -> tuple[int, int]:
             characters += len(part.text)
         elif isinstance(part, ImagePart):
             images += IMAGE_TOKENS if part.detail == "low" else TYPICAL_IMAGE_TOKENS
-    if images and message.role == "tool":  # a tool's images travel in a message of their own
+    if message.role == "tool":  # images travel in a message of their own, and are announced twice
         characters += 2 * len(_SHOWN) + len(repr(message.name)) + len(message.tool_call_id or "")
     return characters, images
 

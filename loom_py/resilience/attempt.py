@@ -144,10 +144,10 @@ class Attempt:
         self.lane.in_flight -= 1
         outcome = self._tell_breaker(error)
         if self.ticket is not None:
-            if getattr(error, "sent", True):  # what a server refuses counts in its quota all the same
-                self.ticket.settle(error.tokens_used.total if error.tokens_used else None)
-            else:
+            if isinstance(error, RateLimitError) or not getattr(error, "sent", True):
                 self.ticket.release()
+            else:  # what a server fails at, or dislikes, counts in its quota all the same
+                self.ticket.settle(error.tokens_used.total if error.tokens_used else None)
         return outcome
 
     def cancelled(self) -> None:

@@ -47,7 +47,9 @@ def reserve(policies: Policies, asked: Asked, attempt: Attempt) -> Steps:
     """Set aside what the attempt could cost at worst. Raises `BudgetError` where a budget refuses."""
     provider = attempt.lane.provider
     most = output_limit(attempt.lane, asked.options) or _most_output(provider)
-    written = worst_input_tokens(asked.messages, asked.tools)
+    form = None if asked.options is None else asked.options.response_format
+    model = attempt.lane.model
+    written = worst_input_tokens(asked.messages, asked.tools, model=model, response_format=form)
     worst_cost = getattr(provider, "worst_cost", None)
     cost = _UNKNOWN if worst_cost is None else worst_cost(written, most, options=asked.options)
     for budget in policies.budgets:

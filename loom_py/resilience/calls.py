@@ -363,7 +363,8 @@ class ModelCall:
         """About how many tokens the call counts against a quota."""
         if self._estimate is None:
             limit = billing.output_limit(lane, self.asked.options) or 0
-            self._estimate = estimate_tokens(self.asked.messages, self.asked.tools, limit)
+            asked = self.asked
+            self._estimate = estimate_tokens(asked.messages, asked.tools, limit, count=lane.count)
         return self._estimate
 
     def _queue(self, attempt: Attempt) -> Steps:

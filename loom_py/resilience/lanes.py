@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from loom_py._log import get_logger
 from loom_py.clock import Clock
 from loom_py.llm.provider import LLMProvider
+from loom_py.llm.tokenizers import exact_counter
 from loom_py.resilience.breaker import BreakerStats, CircuitBreaker
 from loom_py.resilience.limiter import LimiterStats, RateLimitConfig, RateLimiter
 from loom_py.resilience.pool import Condition, Member
@@ -120,9 +121,11 @@ class Lane:
         "_why_closed",
         "breaker",
         "breaker_config",
+        "count",
         "in_flight",
         "limiter",
         "member",
+        "model",
         "name",
         "provider",
         "shared_key",
@@ -145,6 +148,10 @@ class Lane:
         self.throttle = traffic.throttle
         self.limiter = None if rate_limit is None else traffic.limit(rate_limit, member.name)
         self.in_flight = 0
+        config = getattr(provider, "config", None)
+        self.model: str = getattr(config, "model_name", None) or provider.model
+        is_exact = rate_limit is not None and rate_limit.exact_tokens
+        self.count = exact_counter(self.model) if is_exact else None
         self.breaker_config = None if breaker is None else breaker.config
         self._clock = traffic.clock
         self._share = 1.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loom_py.clock import Clock
 from loom_py.llm.provider import LLMProvider
+from loom_py.llm.tokenizers import exact_counter
 from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
 from loom_py.resilience.budget import Budget, BudgetConfig
 from loom_py.resilience.deployment import Deployment, priorities
@@ -60,6 +61,8 @@ class Resilience:
                 check(field, partial(make, **{name: value}))
         if self.rate_limit is not None:
             check("rate_limit", partial(RateLimitConfig, **self.rate_limit))
+            if self.rate_limit.get("exact_tokens"):
+                check("rate_limit", partial(exact_counter, "gpt-4o"))
         for settings in self.budgets:
             check("budget", partial(BudgetConfig, **settings))
         if self.shared is not None:

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from loom_py.content import ContentPart, ImagePart, TextPart
 from loom_py.errors import (
     CircuitOpenError,
+    GuardrailError,
     LoomError,
     QueryError,
     QueryRefusedError,
@@ -93,7 +94,7 @@ def error_code(error: BaseException) -> str:
 
 def blames_the_caller(error: BaseException) -> bool:
     """Whether the model's request was at fault, so that the tool itself is healthy."""
-    if isinstance(error, (ToolArgumentsError, QueryRefusedError, QueryError)):
+    if isinstance(error, (GuardrailError, ToolArgumentsError, QueryRefusedError, QueryError)):
         return True
     return isinstance(error, LoomError) and error.code == "invalid_arguments"
 

@@ -22,6 +22,7 @@ OUTPUT = {
     "errors_and_breakers.py": "attempt 4: circuit_open, nothing was sent\nWell again.\nQuite well.\n",
     "own_provider.py": "A PROVIDER BY NAME, WITH ITS MODEL, STREAMED [shout-2, cost None]",
     "structured_output.py": "delivery, urgency 5, due 2026-11-03\n1 correction",
+    "guardrails.py": "Did you mean dep_delay",
     "costs.py": "ada: 0.0073557 USD, calls: 2\nbob: 0.003168 USD, calls: 1\n",
     "rehearse_an_outage.py": "minute 2: rate_limit_exceeded 1, service_unavailable 29\n",
     "own_backend.py": "tools: notes_list_resources, notes_describe_resource, notes_query",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loom_py.emulator.conversations import Conversations
@@ -51,6 +51,7 @@ def conversations(draw: st.DrawFn) -> list[Message]:
 # ── what a quota counts ──────────────────────────────────────────────────────────────────
 
 
+@settings(deadline=None)  # encodings and schemas are loaded once
 @given(conversations(), st.none() | st.integers(16, 5000))
 def test_an_estimate_is_never_below_what_the_server_counts(
     messages: list[Message], max_tokens: int | None
@@ -112,6 +113,7 @@ def test_a_long_history_costs_little_to_estimate() -> None:
 # ── what a call may cost at most ─────────────────────────────────────────────────────────
 
 
+@settings(deadline=None)  # encodings and schemas are loaded once
 @given(conversations())
 def test_the_bound_is_above_every_token_of_the_conversation(messages: list[Message]) -> None:
     count = exact_counter("gpt-4o")

@@ -20,6 +20,8 @@ class RateLimitConfig:
         max_queue: how many calls may wait at a time; 0 lets none wait.
         queue_timeout: the longest wait, in seconds; ``None`` for no end.
         warn_at: the share of ``tokens_per_minute`` from which on the token meter warns.
+        exact_tokens: count a request's tokens as its model reads them, and not by its characters as Azure
+            does. Needs the extra ``tokens``; a model of unknown encoding is counted by characters.
 
     Raises `ConfigError` for values that make no sense, and where neither limit is given.
     """
@@ -29,6 +31,7 @@ class RateLimitConfig:
     max_queue: int = 1000
     queue_timeout: float | None = 300.0
     warn_at: float = 0.8
+    exact_tokens: bool = False
 
     def __post_init__(self) -> None:
         if self.tokens_per_minute is None and self.requests_per_minute is None:

@@ -163,7 +163,7 @@ end
 
 -- A call of `generation` is over. One that was begun before the state changed tells of another time.
 local function breaker_leave(name, breaker, generation, outcome)
-  if false then
+  if generation ~= breaker.generation then
     return
   end
   if outcome == "take_out" then
