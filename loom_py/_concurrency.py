@@ -87,6 +87,19 @@ def current_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
+def is_bridge(loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether ``loop`` is the background event loop of this process."""
+    return loop is not None and loop is _loop
+
+
+def close_bridged(closing: Coroutine[Any, Any, object]) -> None:
+    """Close what lives on the background event loop; on that loop itself it is closed soon after."""
+    future = submit_coroutine(closing)
+    if not _on_bridge():
+        with contextlib.suppress(TimeoutError):
+            future.result(CLOSING_TIME)
+
+
 def _on_bridge() -> bool:
     try:
         return asyncio.get_running_loop() is _loop

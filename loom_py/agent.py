@@ -30,6 +30,7 @@ from loom_py.turn import Turn, is_waited_for
 if TYPE_CHECKING:
     from loom_py.backends import Backend
     from loom_py.llm.provider import LLMProvider
+    from loom_py.resilience.shared import SharedState
     from loom_py.tools import Tool
 
 __all__ = ["Agent"]
@@ -438,6 +439,14 @@ class Agent(Closing):
         if self._tool_breakers is not None:
             found |= {spec.name: self._tool_breakers[spec.name] for spec in self._specs}
         return found
+
+    @property
+    def shared_state(self) -> SharedState | None:
+        """The state in Redis that the agent shares with others; its ``control`` forces breakers for all.
+
+        It knows a deployment by the ``key`` that `health` gives.
+        """
+        return self._policies.shared
 
     def close(self) -> None:
         """Close the agent, its provider and its backends. Closing twice does nothing."""

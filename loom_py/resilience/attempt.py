@@ -106,7 +106,7 @@ class Attempt:
     def begin(self, now: float) -> None:
         """The request goes out."""
         self.started = now
-        self.lane.in_flight += 1
+        self.lane.begin()
 
     def hold(self, budget: Budget, reservation: Reservation) -> Reservation:
         """Money was set aside for it; if it is over by now, it is given back."""
@@ -131,7 +131,7 @@ class Attempt:
         """The answer is there. The bill is still to be settled."""
         self.over = True
         lane = self.lane
-        lane.in_flight -= 1
+        lane.end()
         if self.permit is not None:
             self.restored = bool(self.permit.success())
         lane.throttle.success()
@@ -141,7 +141,7 @@ class Attempt:
     def failed(self, error: LoomError) -> Outcome:
         """The try failed; what it says of the deployment. The bill is still to be settled."""
         self.over = True
-        self.lane.in_flight -= 1
+        self.lane.end()
         outcome = self._tell_breaker(error)
         if self.ticket is not None:
             if isinstance(error, RateLimitError) or not getattr(error, "sent", True):
@@ -155,7 +155,7 @@ class Attempt:
         if self.over:
             return
         self.over = True
-        self.lane.in_flight -= 1
+        self.lane.end()
         if self.permit is not None:
             self.permit.neutral()
         if self.ticket is not None:

@@ -58,9 +58,8 @@ def reserve(policies: Policies, asked: Asked, attempt: Attempt) -> Steps:
         yield from _reserve_in(policies, asked, attempt, budget, usd, written + most)
 
 
-def settle(attempt: Attempt, outcome: Response | LoomError) -> Steps:
+def settle(attempt: Attempt, usage: TokenUsage | None, cost: Cost) -> Steps:
     """Pay the bill of an attempt that is over: what it cost, nothing, or the worst where nobody knows."""
-    usage, cost = actual_cost(outcome)
 
     def end(budget: Budget, reservation: Reservation) -> None:
         if usage is None:
@@ -87,11 +86,11 @@ def settle(attempt: Attempt, outcome: Response | LoomError) -> Steps:
 def actual_cost(outcome: Response | LoomError) -> tuple[TokenUsage | None, Cost]:
     """What an attempt used and cost; the usage is ``None`` where it may have been billed and nobody knows."""
     usage = outcome.tokens_used
+    if isinstance(outcome, Response):
+        return outcome.tokens_used if outcome.tokens_used.total else None, Cost.of_response(outcome)
     if usage is not None and usage.total:
-        return usage, Cost.of_response(outcome) if isinstance(outcome, Response) else Cost.of_error(outcome)
-    if isinstance(outcome, LoomError) and was_billed(outcome) is False:
-        return TokenUsage(), _UNKNOWN
-    return None, _UNKNOWN
+        return usage, Cost.of_error(outcome)
+    return (TokenUsage() if was_billed(outcome) is False else None), _UNKNOWN
 
 
 def extended(policies: Policies, budget: Budget, scope: Scope, alert: BudgetAlert) -> Steps:

@@ -9,9 +9,11 @@ from loom_py._log import get_logger
 from loom_py.errors import LoomError
 from loom_py.llm.costs import Cost, CostLedger
 from loom_py.messages import Response
-from loom_py.resilience.attempt import Attempt
+from loom_py.resilience.attempt import Attempt, was_billed
 
 __all__ = ["CallLog"]
+
+_PERHAPS = Cost.unknown("the call broke off: it may have been billed")
 
 
 class CallLog:
@@ -22,10 +24,10 @@ class CallLog:
         self._log = get_logger()
 
     def answered(
-        self, attempt: Attempt, response: Response, fields: Mapping[str, Any], seconds: float
+        self, attempt: Attempt, response: Response, cost: Cost, fields: Mapping[str, Any], seconds: float
     ) -> None:
-        """An attempt gave a response."""
-        self._book(Cost.of_response(response), attempt, fields)
+        """An attempt gave a response, which cost so much."""
+        self._book(cost, attempt, fields)
         if self._log.is_on:
             usage = response.tokens_used
             self._log.info(
@@ -46,6 +48,8 @@ class CallLog:
         """An attempt failed; it may have been billed all the same."""
         if error.tokens_used:
             self._book(Cost.of_error(error), attempt, fields, failed=True)
+        elif was_billed(error) is None:
+            self._book(_PERHAPS, attempt, fields, failed=True)
         self._log.warning(
             "model_call_failed",
             **{**fields, **attempt.fields(), **_error_fields(error)},
@@ -53,7 +57,8 @@ class CallLog:
         )
 
     def cancelled(self, attempt: Attempt, fields: Mapping[str, Any], seconds: float) -> None:
-        """The caller went away during an attempt."""
+        """The caller went away during an attempt, which may be billed all the same."""
+        self._book(_PERHAPS, attempt, fields, failed=True)
         self._log.info(
             "model_call_cancelled", **{**fields, **attempt.fields()}, latency_ms=_milliseconds(seconds)
         )

@@ -22,11 +22,12 @@ from loom_py.errors import (
     RateLimitError,
     RetriesExhausted,
 )
+from loom_py.llm.costs import Cost
 from loom_py.llm.estimates import estimate_tokens
 from loom_py.messages import Response, TokenUsage
 from loom_py.options import ChatOptions
 from loom_py.resilience import billing, sharing
-from loom_py.resilience.attempt import Attempt, wants_attention
+from loom_py.resilience.attempt import Attempt, Outcome, wants_attention
 from loom_py.resilience.events import (
     CallQueued,
     DeploymentRestored,
@@ -52,6 +53,7 @@ class ModelCall:
     __slots__ = (
         "_cost",
         "_estimate",
+        "_next",
         "_steps",
         "_tried",
         "_usage",
@@ -72,6 +74,7 @@ class ModelCall:
         self._usage = TokenUsage()
         self._cost: Decimal | None = Decimal(0)
         self._estimate: int | None = None
+        self._next: Choice | None = None
         self._steps = self._run()
 
     def begin(self) -> Step | None:
@@ -143,18 +146,18 @@ class ModelCall:
         policies, lane = self.policies, attempt.lane
         seconds = self._since(attempt)
         attempt.succeeded(response)
-        if attempt.bill:
-            yield from billing.settle(attempt, response)
+        usage, cost = billing.actual_cost(response)
+        policies.call_log.answered(attempt, response, cost, self.asked.fields, seconds)
         if len(policies.lanes) > 1:
-            policies.pool.observe(lane.member, seconds)
+            policies.pool.observe(lane.member, seconds, session=self.asked.fields.get("session_id"))
+            if lane.limiter is None:
+                lane.hear(response.metadata)
         if attempt.restored:
             policies.emit(DeploymentRestored(lane.name))
         if attempt.warning is not None:
             used, quota = attempt.warning
             policies.emit(QuotaWarning(lane.name, used, quota, round(100 * used / quota, 1)))
-        policies.call_log.answered(attempt, response, self.asked.fields, seconds)
-        if policies.shared is not None:
-            yield Leave(sharing.report(attempt, "success", response))
+        yield from self._pay(attempt, usage, cost, "success", response)
 
     def _failed(self, attempt: Attempt, error: LoomError) -> Steps:
         """Tell the policies, and remember the attempt."""
@@ -166,8 +169,8 @@ class ModelCall:
             known = self._cost is not None and error.cost_usd is not None
             self._cost = cast("Decimal", self._cost) + cast("Decimal", error.cost_usd) if known else None
         if isinstance(error, RateLimitError):
-            seconds = lane.throttle.pause(error.retry_after)
-            policies.emit(DeploymentThrottled(lane.name, round(seconds, 3), error.kind))
+            paused = lane.throttle.pause(error.retry_after)
+            policies.emit(DeploymentThrottled(lane.name, round(paused, 3), error.kind))
         elif outcome == "take_out" and lane.breaker is not None:
             out = lane.breaker.stats().retry_after or 0.0
             policies.emit(
@@ -176,10 +179,27 @@ class ModelCall:
         at = attempt.started - self.began
         self.attempts.append(FailedAttempt(lane.name, error, round(at, 3), round(seconds, 3), attempt.waited))
         self._tried.append(lane.member.key)
+        yield from self._pay(attempt, *billing.actual_cost(error), outcome, error)
+
+    def _pay(
+        self,
+        attempt: Attempt,
+        usage: TokenUsage | None,
+        cost: Cost,
+        outcome: Outcome,
+        result: Response | LoomError,
+    ) -> Steps:
+        """Settle the bill and tell the shared state, even where the caller goes away meanwhile."""
+        shared = self.policies.shared
         if attempt.bill:
-            yield from billing.settle(attempt, error)
-        if policies.shared is not None:
-            yield Leave(sharing.report(attempt, outcome, error))
+            try:
+                yield from billing.settle(attempt, usage, cost)
+            except BaseException:
+                if shared is not None:
+                    shared.leave_later(sharing.report(attempt, outcome, result))
+                raise
+        if shared is not None:
+            yield Leave(sharing.report(attempt, outcome, result))
 
     def _pause_after(self, attempt: Attempt, error: LoomError) -> float:
         """Seconds to wait before the next attempt. Raises where there is none."""
@@ -189,19 +209,27 @@ class ModelCall:
         needs_another = wants_attention(error)
         if retries is None or not (error.retryable or (needs_another and len(policies.lanes) > 1)):
             raise error
+        self._check_deadline()
         count = len(self.attempts)
         if retries.is_over(count):
             raise self._given_up(f"all {count} attempts failed")
         choice = self._choose()
         if choice.member is None or (needs_another and choice.member.key == lane.member.key):
             raise error
-        if not retries.budget.spend():
-            raise self._given_up("too many of the recent calls were retries")
+        self._next = choice
         if choice.member.key not in self._tried and choice.wait <= 0:
             policies.emit(FailedOver(lane.name, choice.member.name, error.code))
             return 0.0
-        wait = retries.wait(count, error)
-        policies.emit(RetryScheduled(lane.name, count, round(wait, 3), error.code))
+        # what one deployment asks for is no reason to keep another waiting
+        wait = retries.wait(count, error if choice.member.key == lane.member.key else None)
+        following = policies.by_key[choice.member.key]
+        blocked, _ = following.blocked()
+        if blocked > wait and len(policies.lanes) == 1:
+            self._refuse_open(lane)
+        self._check_wait(choice, following, max(wait, blocked), blocked, 0.0)
+        if not retries.budget.spend():
+            raise self._given_up("too many of the recent calls were retries")
+        policies.emit(RetryScheduled(lane.name, count, round(max(wait, blocked), 3), error.code))
         return wait
 
     # ── a second attempt beside the first ────────────────────────────────────────────────
@@ -248,7 +276,7 @@ class ModelCall:
         policies, clock = self.policies, self.policies.clock
         waited = 0.0
         while True:
-            choice = self._choose()
+            choice, self._next = self._next or self._choose(), None
             if choice.member is None:
                 raise self._none_left(choice)
             lane = policies.by_key[choice.member.key]
@@ -285,6 +313,8 @@ class ModelCall:
     def _choose(self, tried: Sequence[str] | None = None) -> Choice:
         policies, asked = self.policies, self.asked
         options = asked.options
+        if policies.only is not None and (options is None or options.residency is None):
+            return policies.only
         return policies.pool.choose(
             lambda member: policies.by_key[member.key].condition(),
             session=asked.fields.get("session_id"),
@@ -411,7 +441,14 @@ class ModelCall:
         options, timeouts, left = self.asked.options, self.policies.timeouts, self._left()
         if timeouts is None and left is None:
             return options
-        options, timeouts = options or ChatOptions(), timeouts or Timeouts()
+        if options is None and left is None:  # the same for every such call
+            if lane.usual_options is None:
+                lane.usual_options = self._timed(lane, ChatOptions(), None)
+            return lane.usual_options
+        return self._timed(lane, options or ChatOptions(), left)
+
+    def _timed(self, lane: Lane, options: ChatOptions, left: float | None) -> ChatOptions:
+        timeouts = self.policies.timeouts or Timeouts()
         total = _least(options.total_timeout or timeouts.total, left)
         usual = options.timeout or timeouts.read or getattr(lane.provider, "timeout", None)
         return replace(

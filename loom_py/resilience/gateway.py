@@ -149,8 +149,12 @@ class ModelGateway:
         """One reply as events."""
         call = ModelCall(self.policies, Asked(messages, tools, options, fields, deadline))
         step = call.begin()
+        restart: StreamRestarted | None = None
         while step is not None:
             try:
+                if restart is not None:
+                    yield restart
+                    restart = None
                 if not isinstance(step, Send):
                     outcome = self._do(step, call)
                 else:
@@ -158,8 +162,7 @@ class ModelGateway:
             except Exception as exc:  # noqa: BLE001 - the call decides what becomes of it
                 failure, failed = _as_ours(exc, step), step
                 step = call.throw(failure)
-                if isinstance(failed, Send) and failed.attempt.shown:
-                    yield StreamRestarted(failure.message, "".join(failed.attempt.discarded))
+                restart = _restart(failed, failure)
             except BaseException as exc:
                 call.throw(exc)  # which gives everything back, and raises it again
                 raise
@@ -178,8 +181,12 @@ class ModelGateway:
         """One reply as events, async."""
         call = ModelCall(self.policies, Asked(messages, tools, options, fields, deadline))
         step = call.begin()
+        restart: StreamRestarted | None = None
         while step is not None:
             try:
+                if restart is not None:
+                    yield restart
+                    restart = None
                 if not isinstance(step, Send):
                     outcome = await self._ado(step, call)
                 else:
@@ -199,8 +206,7 @@ class ModelGateway:
             except Exception as exc:  # noqa: BLE001 - the call decides what becomes of it
                 failure, failed = _as_ours(exc, step), step
                 step = call.throw(failure)
-                if isinstance(failed, Send) and failed.attempt.shown:
-                    yield StreamRestarted(failure.message, "".join(failed.attempt.discarded))
+                restart = _restart(failed, failure)
             except BaseException as exc:
                 call.throw(exc)  # which gives everything back, and raises it again
                 raise
@@ -322,6 +328,13 @@ async def _aask(attempt: Attempt, call: ModelCall) -> Response:
 def _aopened(attempt: Attempt, call: ModelCall) -> AsyncIterator[StreamEvent]:
     asked = call.asked
     return attempt.lane.provider.astream_chat(asked.messages, asked.tools, options=attempt.options)
+
+
+def _restart(failed: Step, failure: LoomError) -> StreamRestarted | None:
+    """What tells the reader to forget what was shown, if anything was."""
+    if not isinstance(failed, Send) or not failed.attempt.shown:
+        return None
+    return StreamRestarted(failure.message, "".join(failed.attempt.discarded))
 
 
 def _see(attempt: Attempt, event: StreamEvent) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from loom_py._log import get_logger
 from loom_py.clock import Clock
 from loom_py.llm.provider import LLMProvider
 from loom_py.llm.tokenizers import exact_counter
+from loom_py.options import ChatOptions
 from loom_py.resilience.breaker import BreakerStats, CircuitBreaker
 from loom_py.resilience.limiter import LimiterStats, RateLimitConfig, RateLimiter
 from loom_py.resilience.pool import Condition, Member
@@ -23,6 +24,9 @@ __all__ = ["DeploymentHealth", "Lane", "Traffic", "names_of", "traffic_of"]
 
 _log = get_logger()
 
+QUOTA_WINDOW = 60.0
+"""Seconds for which it counts what a deployment said of its quota: as long as Azure's window."""
+
 PROBING = 0.05
 """Seconds after which to look again at a breaker that waits for the outcome of its probe."""
 
@@ -31,10 +35,12 @@ PROBING = 0.05
 class DeploymentHealth:
     """One deployment at one moment. Times are in seconds; ``retry_in`` is 0 if it may be called now.
 
-    ``reason`` says why it may not, ``latency`` is the usual time of its answers where it is known.
+    ``reason`` says why it may not, ``latency`` is the usual time of its answers where it is known. The shared
+    state knows it by ``key``.
     """
 
     name: str
+    key: str
     retry_in: float
     reason: str
     in_flight: int
@@ -117,7 +123,10 @@ class Lane:
     __slots__ = (
         "_clock",
         "_closed_until",
+        "_lock",
         "_share",
+        "_told",
+        "_traffic",
         "_why_closed",
         "breaker",
         "breaker_config",
@@ -130,6 +139,7 @@ class Lane:
         "provider",
         "shared_key",
         "throttle",
+        "usual_options",
     )
 
     def __init__(
@@ -145,9 +155,11 @@ class Lane:
         self.member = member
         self.name = member.name
         self.breaker = breaker
+        self._traffic = traffic  # known by weak reference only: who calls the deployment keeps it alive
         self.throttle = traffic.throttle
         self.limiter = None if rate_limit is None else traffic.limit(rate_limit, member.name)
         self.in_flight = 0
+        self._lock = threading.Lock()
         config = getattr(provider, "config", None)
         self.model: str = getattr(config, "model_name", None) or provider.model
         is_exact = rate_limit is not None and rate_limit.exact_tokens
@@ -155,12 +167,24 @@ class Lane:
         self.breaker_config = None if breaker is None else breaker.config
         self._clock = traffic.clock
         self._share = 1.0
+        self._told = (1.0, -math.inf)
+        self.usual_options: ChatOptions | None = None
         self._closed_until, self._why_closed = -math.inf, ""
         endpoint = getattr(provider, "endpoint", None) or ""
         self.shared_key = f"{provider.name}/{urlsplit(endpoint).netloc}/{provider.model}"
 
     def __repr__(self) -> str:
         return f"Lane({self.name!r})"
+
+    def begin(self) -> None:
+        """A request goes out."""
+        with self._lock:
+            self.in_flight += 1
+
+    def end(self) -> None:
+        """A request is over."""
+        with self._lock:
+            self.in_flight -= 1
 
     def close_until(self, moment: float, reason: str) -> None:
         """The breaker that all processes share is open until then, on the clock."""
@@ -171,6 +195,15 @@ class Lane:
         if share != self._share and self.limiter is not None:
             self.limiter.scale(share)
         self._share = share
+
+    def hear(self, facts: Mapping[str, Any]) -> None:
+        """What an answer's headers say of the quota that is left; of use where there is no rate limit."""
+        try:
+            left, limit = float(facts["remaining_tokens"]), float(facts["limit_tokens"])
+        except (KeyError, TypeError, ValueError):
+            return
+        if 0 < left <= limit:  # 0 and -1 are known to be said without being meant
+            self._told = (left / limit, self._clock.now())
 
     def blocked(self) -> tuple[float, str]:
         """Seconds until breaker and throttling let a call through, and which of them it is."""
@@ -188,7 +221,9 @@ class Lane:
     def condition(self) -> Condition:
         """How it stands, for the pool to choose."""
         wait, reason = self.blocked()
-        room = 1.0
+        room, at = self._told
+        if self._clock.now() - at > QUOTA_WINDOW:
+            room = 1.0
         if self.limiter is not None:
             limits = self.limiter.stats()
             room = limits.remaining_share
@@ -201,6 +236,7 @@ class Lane:
         condition = self.condition()
         return DeploymentHealth(
             name=self.name,
+            key=self.shared_key,
             retry_in=condition.wait,
             reason=condition.reason,
             in_flight=self.in_flight,

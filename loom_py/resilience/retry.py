@@ -161,8 +161,11 @@ class Retries:
         """Whether ``attempts`` are all there may be."""
         return self._stop(_state(attempts, None))
 
-    def wait(self, attempts: int, error: LoomError) -> float:
-        """Seconds to wait after attempt number ``attempts`` failed with ``error``."""
+    def wait(self, attempts: int, error: LoomError | None) -> float:
+        """Seconds to wait after attempt number ``attempts`` failed with ``error``.
+
+        ``None`` where nothing that a server said is to be kept to.
+        """
         return self._wait(_state(attempts, error))
 
     def jitter(self) -> float:

@@ -31,6 +31,9 @@ __all__ = ["enter", "leave_later", "report"]
 LEAST_WAIT = 0.01
 """Seconds between two questions about the same quota."""
 
+LOOK_AGAIN = 1.0
+"""Seconds after which a breaker that others opened is asked about again: it may have been closed by hand."""
+
 QUEUE_TIMEOUT = 300.0
 """Seconds that a call waits for a shared quota where its rate limit does not say."""
 
@@ -208,7 +211,8 @@ def _refusal(policies: Policies, attempt: Attempt, reply: EnterReply) -> LoomErr
             deployment=lane.provider.model,
             sent=False,
         )
-    lane.close_until(policies.clock.now() + reply.wait, reply.reason)
+    if len(policies.lanes) > 1:  # a deployment by itself is asked about each time
+        lane.close_until(policies.clock.now() + min(reply.wait, LOOK_AGAIN), reply.reason)
     return CircuitOpenError(
         f"the circuit breaker that all processes share for {lane.name} is open: {reply.reason}",
         retry_after=None if reply.wait == math.inf else round(reply.wait, 3),

@@ -14,7 +14,7 @@ from loom_py.resilience.budget import Budget, BudgetAlert
 from loom_py.resilience.call_log import CallLog
 from loom_py.resilience.events import Emit
 from loom_py.resilience.lanes import Lane
-from loom_py.resilience.pool import Pool
+from loom_py.resilience.pool import Choice, Pool
 from loom_py.resilience.retry import Retries
 from loom_py.resilience.timeouts import Timeouts
 
@@ -79,7 +79,7 @@ Steps: TypeAlias = Generator[Step, Any, Any]
 
 @dataclass(slots=True)
 class Policies:
-    """Everything that has a say in a model call. One per agent."""
+    """Everything that has a say in a model call. One per agent. ``only`` is the choice among one."""
 
     lanes: Sequence[Lane]
     pool: Pool
@@ -93,9 +93,13 @@ class Policies:
     restart_streams: bool = False
     call_log: CallLog = field(default_factory=CallLog)
     by_key: dict[str, Lane] = field(default_factory=dict)
+    only: Choice | None = None
 
     def __post_init__(self) -> None:
         self.by_key = {lane.member.key: lane for lane in self.lanes}
+        if len(self.lanes) == 1:
+            (lane,) = self.lanes
+            self.only = Choice(lane.member, 0.0, {}, lane.member)
 
     def owned(self) -> list[Any]:
         """What is to be closed when the agent is."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from scripts import plots
 
 TARGET = Path(__file__).parents[2] / "docs" / "plots"
-NO_PLOTS = {"__main__", "style"}
+NO_PLOTS = {"__main__", "style", "virtual"}
 
 
 def names() -> list[str]:

@@ -16,7 +16,7 @@ __all__ = ["COLORS", "panels", "save"]
 COLORS = {"good": "#1a9988", "bad": "#d1495b", "wait": "#e0a030", "line": "#3b6fb6", "muted": "#8a8f98"}
 """What each color stands for: answered, failed, waiting, a measured line, and what is only context."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "loom_py",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -24,6 +24,7 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.25,
     "text.color": "#6b7079",
     "axes.labelcolor": "#6b7079",

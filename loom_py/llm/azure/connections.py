@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from loom_py._concurrency import current_loop
+from loom_py._concurrency import close_bridged, current_loop, is_bridge
 from loom_py.llm.azure.auth import TokenSource
 from loom_py.llm.azure.config import AzureOpenAIConfig
 from loom_py.llm.azure.deadline import LEAST, bound_connecting, bound_reads, deadline
@@ -295,11 +295,15 @@ class Connections:
     # ── closing ──────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
-        """Close the sync connections."""
+        """Close the sync connections, and those that blocking calls had on the background event loop."""
         with self._lock:
             http, self._sync_http = self._sync_http, None
             self._sync_clients.clear()
             self._forget_closed_loops()
+            bridged = next((loop for loop in self._async_pools if is_bridge(loop)), None)
+            pool = None if bridged is None else self._async_pools.pop(bridged)
+        if pool is not None:
+            close_bridged(pool.http.aclose())
         if http is None:
             return
         if self._http_client is None:

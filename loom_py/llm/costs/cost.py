@@ -54,8 +54,20 @@ class Cost(JSONForm):
     def __post_init__(self) -> None:
         if (self.usd is None) == (self.reason is None):
             raise ValueError("a cost has either usd or the reason why it is not known")
-        if total(self.parts.values()) != (self.usd or _ZERO):
+        given = [part for part in self._parts() if part]
+        whole = given[0] if len(given) == 1 else total(given)
+        if whole != (self.usd or _ZERO):
             raise ValueError(f"the parts of a cost must add up to usd = {self.usd}: {self.parts}")
+
+    def _parts(self) -> tuple[Decimal, ...]:
+        return (
+            self.uncached_input,
+            self.cached_input,
+            self.cache_writes,
+            self.output,
+            self.fee,
+            self.other,
+        )
 
     @property
     def is_known(self) -> bool:
@@ -65,7 +77,7 @@ class Cost(JSONForm):
     @property
     def parts(self) -> dict[str, Decimal]:
         """Every part by its name, in USD."""
-        return {name: getattr(self, name) for name in PARTS}
+        return dict(zip(PARTS, self._parts(), strict=True))
 
     @classmethod
     def unknown(cls, reason: str, **facts: Any) -> Self:

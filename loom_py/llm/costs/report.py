@@ -63,8 +63,8 @@ class CostLine:
             self.calls + other.calls,
             self.failed_calls + other.failed_calls,
             self.usage + other.usage,
-            {name: total((self.parts[name], other.parts[name])) for name in PARTS},
-            total((self.failed_usd, other.failed_usd)),
+            {name: _sum(part, other.parts[name]) for name, part in self.parts.items()},
+            _sum(self.failed_usd, other.failed_usd),
         )
 
     @classmethod
@@ -93,6 +93,10 @@ class CostLine:
             {name: Decimal(data["parts"][name]) for name in PARTS},
             Decimal(data["failed_usd"]),
         )
+
+
+def _sum(one: Decimal, other: Decimal) -> Decimal:
+    return total((one, other)) if other else one
 
 
 class CostReport(JSONForm):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Context, Decimal, Inexact, InvalidOperation, localcontext
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import TypeAlias
 
 __all__ = ["EXACT", "Amount", "amount_of", "plain", "total"]
@@ -14,6 +14,7 @@ Amount: TypeAlias = Decimal | str | int | float
 EXACT = Context(prec=10_000, traps=[Inexact, InvalidOperation])
 """Nothing is ever rounded: more digits than any sum of token counts and prices can have."""
 
+_ZERO = Decimal(0)
 _LARGEST_EXPONENT = 12
 _MOST_DECIMALS = 40
 
@@ -41,14 +42,17 @@ def amount_of(name: str, given: object, unit: str = "an amount in USD per 1M tok
 
 def plain(amount: Decimal) -> Decimal:
     """The same amount without trailing zeros; never 5E+1 or -0."""
-    with localcontext(EXACT):
-        return Decimal(f"{abs(amount).normalize():f}")
+    short = EXACT.normalize(amount.copy_abs())
+    return Decimal(f"{short:f}") if "E+" in str(short) else short
 
 
 def total(amounts: Iterable[Decimal]) -> Decimal:
     """The exact sum, whatever the caller's decimal context is."""
-    with localcontext(EXACT):
-        return plain(sum(amounts, Decimal(0)))
+    found = _ZERO
+    for amount in amounts:
+        if amount:
+            found = EXACT.add(found, amount)
+    return plain(found)
 
 
 def _decimals(amount: Decimal) -> int:

@@ -9,12 +9,27 @@ from importlib.resources import files
 from typing import Any
 
 from loom_py.errors import ConfigError, MissingDependencyError
+from loom_py.resilience.breaker import BUCKETS, MAX_SECONDS_OUT, PROBE_SECONDS
+from loom_py.resilience.limiter.window import MARGIN, WINDOW
+from loom_py.resilience.throttle import FIRST_SECONDS, MAX_SECONDS, ROUNDING
 
 __all__ = ["Scripts", "Unreachable", "check_prefix", "source_of"]
 
 SCRIPTS = ("enter", "leave", "beat", "control")
 PARTS = ("common", "breaker", "limits", "budgets", "processes")
 """What every script begins with, in this order."""
+
+CONSTANTS = {
+    "BUCKETS": BUCKETS,
+    "PROBE_SECONDS": PROBE_SECONDS,
+    "MAX_SECONDS_OUT": MAX_SECONDS_OUT,
+    "FIRST_PAUSE": FIRST_SECONDS,
+    "MAX_PAUSE": MAX_SECONDS,
+    "ROUNDING": ROUNDING,
+    "WINDOW": WINDOW,
+    "MARGIN": MARGIN,
+}
+"""What the scripts have in common with the policies of one process."""
 
 SCHEMES = ("redis", "rediss", "unix")
 
@@ -33,7 +48,9 @@ class Unreachable(Exception):  # noqa: N818 - it is a state, not a mistake
 def source_of(script: str) -> str:
     """The Lua source of a script, with all that it needs."""
     folder = files(__package__).joinpath("lua")
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*PARTS, script))
+    texts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*PARTS, script)]
+    constants = [f"local {name} = {value!r}" for name, value in CONSTANTS.items()]
+    return "\n".join([*constants, *texts])
 
 
 class Scripts:

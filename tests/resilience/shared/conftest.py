@@ -44,7 +44,7 @@ class RedisServer:
             [
                 self._program,
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
-                *("--save", "", "--appendonly", "yes", "--appendfsync", "always", *arguments),
+                *("--save", "", "--appendonly", "yes", "--appendfsync", "no", *arguments),
             ],
             stdout=subprocess.DEVNULL,
         )

@@ -31,7 +31,9 @@ def events() -> list[PolicyEvent]:
 
 @pytest.fixture
 def shared(own_redis: Any, events: list[PolicyEvent]) -> Iterator[SharedState]:
-    with contextlib.closing(SharedState(own_redis.url, heartbeat=0.5, emit=events.append)) as state:
+    with contextlib.closing(
+        SharedState(own_redis.url, timeout=2, heartbeat=0.5, emit=events.append)
+    ) as state:
         yield state
 
 
@@ -114,10 +116,10 @@ def test_a_redis_that_hangs_costs_one_timeout_and_holds_nothing_afterwards(
     try:
         began = time.monotonic()
         assert is_granted(shared, "hangs", CLAIM) is None
-        assert 0.2 < time.monotonic() - began < 0.6
+        assert 1.9 < time.monotonic() - began < 3
         began = time.monotonic()
         assert is_granted(shared, "away", CLAIM) is None
-        assert time.monotonic() - began < 0.05
+        assert time.monotonic() - began < 0.5
     finally:
         os.kill(own_redis._process.pid, signal.SIGCONT)
     eventually(lambda: shared.health().connected)
@@ -130,7 +132,7 @@ def test_a_redis_that_hangs_costs_one_timeout_and_holds_nothing_afterwards(
 
 def test_redis_need_not_be_up_when_the_state_is_made(own_redis: Any, events: list[PolicyEvent]) -> None:
     own_redis.stop()
-    with contextlib.closing(SharedState(own_redis.url, emit=events.append)) as shared:
+    with contextlib.closing(SharedState(own_redis.url, timeout=2, emit=events.append)) as shared:
         assert events == []
         assert is_granted(shared, "early") is None
         own_redis.start()
@@ -154,8 +156,21 @@ def test_a_report_without_waiting_arrives(shared: SharedState) -> None:
     eventually(lambda: amounts(shared) == (25, 0), 2)
 
 
+def test_a_report_that_finds_redis_gone_is_kept_for_it(
+    own_redis: Any, shared: SharedState, events: list[PolicyEvent]
+) -> None:
+    assert is_granted(shared, "one", CLAIM)
+    own_redis.stop()
+    shared.leave_later(LeaveReport("one", "gpt", spent=(Spending("agent:a", "usd", 25),)))
+    eventually(lambda: not shared.health().connected)
+    assert [type(event) for event in events] == [SharedStateLost]
+    own_redis.start()
+    eventually(lambda: shared.health().connected)
+    assert amounts(shared) == (25, 0)
+
+
 def test_closing_sends_what_is_still_to_be_told(own_redis: Any, shared: SharedState) -> None:
-    other = SharedState(own_redis.url)
+    other = SharedState(own_redis.url, timeout=2)
     assert is_granted(other, "one", CLAIM)
     for number in range(200):
         spent = (Spending("agent:a", "usd", 1),)
@@ -185,10 +200,10 @@ def test_no_password_is_ever_told(own_redis: Any, events: list[PolicyEvent]) -> 
     own_redis.command("CONFIG", "SET", "requirepass", PASSWORD)
     url = f"redis://:{PASSWORD}@127.0.0.1:{own_redis.port}/0"
     wrong = url.replace(PASSWORD, "wr0ng-pass")
-    with contextlib.closing(SharedState(url, emit=events.append)) as right:
+    with contextlib.closing(SharedState(url, timeout=2, emit=events.append)) as right:
         assert is_granted(right, "right")
         told = repr(right)
-    with contextlib.closing(SharedState(wrong, emit=events.append)) as refused:
+    with contextlib.closing(SharedState(wrong, timeout=2, emit=events.append)) as refused:
         assert is_granted(refused, "wrong") is None
         told += repr(refused)
     assert [type(event) for event in events] == [SharedStateLost]
@@ -196,6 +211,16 @@ def test_no_password_is_ever_told(own_redis: Any, events: list[PolicyEvent]) -> 
     assert PASSWORD not in told
     assert "wr0ng-pass" not in told
     assert f"127.0.0.1:{own_redis.port}" in told
+
+
+def test_a_password_in_the_words_of_redis_is_masked(own_redis: Any, events: list[PolicyEvent]) -> None:
+    own_redis.command("CONFIG", "SET", "requirepass", PASSWORD)
+    url = f"redis://:username-password@127.0.0.1:{own_redis.port}/0"
+    with contextlib.closing(SharedState(url, timeout=2, emit=events.append)) as shared:
+        assert is_granted(shared, "wrong") is None
+    (lost,) = events
+    assert isinstance(lost, SharedStateLost)
+    assert "invalid *** pair" in lost.reason  # Redis says "invalid username-password pair"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +266,7 @@ def test_the_missing_package_is_named() -> None:
 
 
 def test_a_state_nobody_holds_any_more_ends_its_thread(own_redis: Any) -> None:
-    shared = SharedState(own_redis.url)
+    shared = SharedState(own_redis.url, timeout=2)
     assert is_granted(shared, "one")
     named = "loom-py-shared-state"
     assert named in [thread.name for thread in threading.enumerate()]

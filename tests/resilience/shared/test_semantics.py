@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,15 +92,18 @@ CONFIG = BreakerConfig(
     half_open_probes=2,
 )
 
+CALL = st.tuples(
+    st.sampled_from(["success", "success", "failure", "failure", "neutral", "take_out"]), st.integers(0, 5)
+)
 STEPS = st.lists(
     st.one_of(
-        st.sampled_from(["enter", "enter", "enter", "open", "close"]),
-        st.tuples(
-            st.sampled_from(["success", "success", "failure", "failure", "neutral", "take_out"]),
-            st.integers(0, 5),
-        ),
+        st.just("enter"),
+        CALL.map(lambda call: ("enter", call)),  # a call that is over at once
+        CALL,  # one of those under way is over
         st.sampled_from([0.25, 1.0, 2.5, 10.0, 20.0, 40.0]),
+        st.sampled_from(["open", "close", "close", 10.0, 15.0]),
     ),
+    min_size=15,
     max_size=60,
 )
 
@@ -121,6 +125,9 @@ class Twins:
     def step(self, step: Any) -> None:
         if isinstance(step, float):
             self.world.now += step
+        elif step[0] == "enter":
+            self.enter()
+            self.step((step[1][0], len(self.under_way) - 1))
         elif step == "enter":
             self.enter()
         elif step == "open":
@@ -201,6 +208,27 @@ def test_a_breaker_forced_open_says_that_no_time_ends_it(world: World) -> None:
     assert world.shared.control("gpt", "reset")
     assert world.enter(breaker=BreakerConfig())[1].is_granted
     assert [event.after for event in world.events if isinstance(event, CircuitChanged)] == ["open", "closed"]
+
+
+def test_a_probe_that_could_not_be_announced_gives_its_place_back(redis_server: Any) -> None:
+    def emit(event: PolicyEvent) -> None:
+        if isinstance(event, CircuitChanged) and event.after == "half-open":
+            raise RuntimeError("the log is full")
+
+    config = BreakerConfig(failure_threshold=1, open_seconds=0.05)
+    with contextlib.closing(SharedState(redis_server.url, timeout=5, emit=emit)) as shared:
+        assert shared.enter(EnterRequest("one", "gpt", config)) is not None
+        shared.leave(LeaveReport("one", "gpt", "failure", config))
+        time.sleep(0.1)
+        with pytest.raises(RuntimeError, match="the log is full"):
+            shared.enter(EnterRequest("two", "gpt", config))
+        for number in range(100):
+            reply = shared.enter(EnterRequest(f"three-{number}", "gpt", config))
+            assert reply is not None
+            if reply.is_granted:
+                return
+            time.sleep(0.02)
+        raise AssertionError("the probe's place was never given back")
 
 
 def test_who_has_no_breaker_is_not_held_back_by_one(world: World) -> None:
@@ -302,7 +330,7 @@ def test_requests_are_spaced_evenly(world: World) -> None:
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
-@given(calls=st.lists(st.tuples(st.integers(1, 600), st.floats(0, 20)), max_size=40))
+@given(calls=st.lists(st.tuples(st.integers(100, 600), st.floats(0, 20)), min_size=5, max_size=40))
 def test_no_minute_ever_holds_more_than_the_quota(
     worlds: Callable[[], World], calls: list[tuple[int, float]]
 ) -> None:
@@ -310,8 +338,12 @@ def test_no_minute_ever_holds_more_than_the_quota(
     granted: list[tuple[float, int]] = []
     for tokens, pause in calls:
         world.now += pause
-        if world.enter(tokens=tokens, tokens_per_minute=1000)[1].is_granted:
-            granted.append((world.now, tokens))
+        wait = 0.0
+        while not (reply := world.enter(tokens=tokens, tokens_per_minute=1000)[1]).is_granted:
+            world.now += reply.wait
+            wait += reply.wait
+        assert wait < 62
+        granted.append((world.now, tokens))
     for start, _ in granted:
         assert sum(tokens for at, tokens in granted if start <= at < start + 60) <= 1000
     world.shared.close()
@@ -492,9 +524,12 @@ def test_only_money_that_must_not_be_forgotten_stays_in_redis_for_good(redis_ser
     reply = shared.enter(request)
     assert reply is not None
     assert reply.is_granted
+    accounts_only = {key for key in _lifetimes(redis_server) if ":account:" in key}
+    while_under_way = _lifetimes(redis_server)
     shared.leave(LeaveReport("one", "gpt", "success", BreakerConfig()))
     shared.close()
-    lifetimes = {key: redis_server.command("TTL", key) for key in redis_server.command("KEYS", "*")}
+    lifetimes = _lifetimes(redis_server)
+    assert all((while_under_way[key] == -1) == (lifetimes[key] == -1) for key in accounts_only)
     assert {key for key, seconds in lifetimes.items() if seconds == -1} == {
         "{keys}:account:tokens:session:1",
         "{keys}:account:tokens:agent:1",
@@ -502,3 +537,15 @@ def test_only_money_that_must_not_be_forgotten_stays_in_redis_for_good(redis_ser
     assert 0 < lifetimes["{keys}:account:tokens:chat:1"] <= 86_400
     assert 86_400 < lifetimes["{keys}:account:tokens:day:2026-11-23"] <= 2 * 86_400
     assert 0 < lifetimes["{keys}:deployment:gpt"] <= 2 * 86_400
+
+
+def test_what_a_person_has_forced_is_not_forgotten(redis_server: Any) -> None:
+    with contextlib.closing(SharedState(redis_server.url, prefix="keys", timeout=5)) as shared:
+        shared.control("gpt", "open")
+        assert _lifetimes(redis_server)["{keys}:deployment:gpt"] == -1
+        shared.control("gpt", "close")
+        assert _lifetimes(redis_server)["{keys}:deployment:gpt"] > 0
+
+
+def _lifetimes(redis_server: Any) -> dict[str, int]:
+    return {key: redis_server.command("TTL", key) for key in redis_server.command("KEYS", "*")}

@@ -1,9 +1,5 @@
 -- Circuit breakers: the same states, counts and times as the breaker of one process.
 
-local BUCKETS = 20
-local PROBE_SECONDS = 1
-local MAX_SECONDS_OUT = 3600
-
 local changes = {} -- what whoever asked is to announce
 
 local function change(name, breaker, state, cause)

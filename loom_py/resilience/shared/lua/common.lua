@@ -1,14 +1,14 @@
 -- What every script begins with: its request, the time, and the state of deployments.
 --
 -- KEYS[1] is what every key begins with. It holds a hash tag, so that in a cluster all keys are in one
--- slot. ARGV[1] is the request as JSON; what is not known is left out of it. Times are in seconds.
+-- slot. ARGV[1] is the request as JSON; what is not known is left out of it. Times are in seconds. The
+-- constants that the policies of one process have too are put before this: see scripts.py.
 
 local base = KEYS[1]
 local asked = cjson.decode(ARGV[1])
 
 local FOREVER = 1e300 -- stands for infinity, which JSON does not have
 local DAY = 86400
-local ROUNDING = 1e-6 -- seconds by which whoever waited as told may seem to come early
 
 local now = asked.now -- given by tests only
 if not now then

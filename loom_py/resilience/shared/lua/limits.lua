@@ -1,9 +1,5 @@
 -- Throttling (429), and the quotas of tokens and requests a minute.
 
-local FIRST_PAUSE, MAX_PAUSE = 1, 32
-local WINDOW = 60
-local MARGIN = 0.5 -- seconds within which a request has reached the service
-
 local function throttle_wait(throttle)
   local wait = throttle.ends - now
   return wait > ROUNDING and wait or 0

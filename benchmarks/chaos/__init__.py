@@ -1,0 +1,1 @@
+"""Chaos soak: thousands of tool-calling runs against two failing regions, beside the plain SDK."""
