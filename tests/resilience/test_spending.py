@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import signal
 import sqlite3
 import subprocess
@@ -35,9 +34,6 @@ from loom_py.resilience.spending import (
     open_ledger,
 )
 from loom_py.resilience.spending.owners import is_gone, this_process
-
-CONFTEST = Path(__file__).parents[1] / "backends" / "conftest.py"
-postgresql_server = runpy.run_path(str(CONFTEST))["postgresql_server"]
 
 ME = Account("flights", "session", "ada")
 SCOPE = Scope("flights", session="ada")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -121,17 +120,10 @@ class Peer:
                 pipe.close()
 
 
-def _program() -> str:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed (Debian's package is redis-server)")
-    return program
-
-
 @pytest.fixture(scope="module")
-def lasting_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def lasting_redis(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One server for all tests of a file; each test begins with it empty through `redis_server`."""
-    server = RedisServer(_program(), tmp_path_factory.mktemp("redis"))
+    server = RedisServer(redis_program, tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.stop()
@@ -145,9 +137,9 @@ def redis_server(lasting_redis: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+def own_redis(redis_program: str, tmp_path: Path) -> Iterator[RedisServer]:
     """A running redis-server that the test may stop and start."""
-    server = RedisServer(_program(), tmp_path)
+    server = RedisServer(redis_program, tmp_path)
     server.start()
     yield server
     server.stop()

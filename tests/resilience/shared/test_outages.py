@@ -183,11 +183,14 @@ def test_closing_sends_what_is_still_to_be_told(own_redis: Any, shared: SharedSt
 def test_a_report_that_redis_refuses_does_not_keep_it_away(
     own_redis: Any, shared: SharedState, events: list[PolicyEvent]
 ) -> None:
-    huge = (Spending("agent:a", "usd", 2**62),)
-    for number in range(2):  # together more than an integer of Redis holds
-        shared.leave(LeaveReport(f"huge-{number}", "gpt", spent=huge, entered=False))
+    assert is_granted(shared, "one", CLAIM)
+    key = "{loom_py}:deployment:gpt"
+    own_redis.command("DEL", key)
+    own_redis.command("LPUSH", key, "somebody else wrote here")
+    shared.leave(LeaveReport("one", "gpt"))
     assert [type(event) for event in events] == [SharedStateLost]
     eventually(lambda: shared.health().connected)
+    own_redis.command("DEL", key)
     assert is_granted(shared, "after")
 
 
