@@ -1,45 +1,48 @@
-"""How long an import takes, as a whole process, over the bare interpreter."""
+"""How long an import takes: the CPU of a whole process, less that of the bare interpreter."""
 
 from __future__ import annotations
 
-import os
 import resource
 import statistics
 import subprocess
-import sys
 
-STATEMENTS = {
-    "nothing": "pass",
-    "import loom_py": "import loom_py",
-    "from loom_py import AgentBuilder": "from loom_py import AgentBuilder",
-    "import openai": "import openai",
-}
+from benchmarks.figures import PLAIN, Figure
+from benchmarks.race import Entry, Race, clean_environment
+
+NAME = "import_time"
 
 
-def measure(rounds: int) -> dict[str, float]:
-    """CPU seconds (user + system) of a process per statement, median of interleaved ``rounds``."""
-    for statement in STATEMENTS.values():  # once uncounted, to write and warm the compiled files
-        _cpu_of(statement)
-    runs: dict[str, list[float]] = {name: [] for name in STATEMENTS}
-    for _ in range(rounds):
-        for name, statement in STATEMENTS.items():
-            runs[name].append(_cpu_of(statement))
-    return {name: statistics.median(values) for name, values in runs.items()}
+def measure(race: Race, *, rounds: int | None = None) -> Figure:
+    """CPU milliseconds of each contender's first import statement."""
+    statements = {entry.name: statement for entry in race.entries if (statement := _statement(entry))}
+    pythons = {entry.name: entry.python for entry in race.entries if entry.name in statements}
+    runs: dict[str, list[float]] = {name: [] for name in statements}
+    for name, statement in statements.items():  # once uncounted, to write and warm the compiled files
+        _cpu_of(pythons[name], statement)
+    for _ in range(race.rounds if rounds is None else rounds):
+        for name, statement in statements.items():
+            bare = _cpu_of(pythons[name], "pass")
+            runs[name].append(_cpu_of(pythons[name], statement) - bare)
+    values = {name: statistics.median(found) * 1e3 for name, found in runs.items()}
+    plain = values.get(PLAIN)
+    return Figure(
+        "import",
+        "ms of CPU",
+        values,
+        {name: value / plain for name, value in values.items()} if plain else {},
+        details={"statements": statements},
+    )
 
 
-def _cpu_of(statement: str) -> float:
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+def _statement(entry: Entry) -> str | None:
+    """What its users import first; those of ours that differ only in options count once."""
+    if entry.is_ours and entry.arguments != ("core",):
+        return None
+    return entry.contender.IMPORT
+
+
+def _cpu_of(python: str, statement: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", statement], check=True, env=environment)
+    subprocess.run([python, "-c", statement], check=True, env=clean_environment(), stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def table(figures: dict[str, float]) -> str:
-    """The figures as text, with the interpreter's own time taken off."""
-    bare = figures["nothing"]
-    lines = ["Import, CPU time over the bare interpreter:"]
-    lines += [
-        f"  {name:36} {(value - bare) * 1000:8.1f} ms" for name, value in figures.items() if name != "nothing"
-    ]
-    return "\n".join(lines) + "\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from loom_py import AgentBuilder, AzureEmulator, LoomError
-from loom_py.emulator import FaultPlan, FaultRule, Latency, VirtualClock
+from loom_py import AgentBuilder, AzureEmulator, LoomError, VirtualClock
+from loom_py.emulator import FaultPlan, FaultRule, Latency
 
 PLAN = FaultPlan(
     seed=7,
@@ -20,7 +20,11 @@ clock = VirtualClock(auto_advance=True)  # whoever waits does not wait really
 outcomes: dict[int, Counter[str]] = {}
 with (
     AzureEmulator(faults=PLAN, clock=clock) as azure,
-    AgentBuilder().with_azure_openai_llm(**azure.client_kwargs()).build() as agent,
+    AgentBuilder()
+    .with_azure_openai_llm(**azure.client_kwargs())
+    .with_retries(jitter_seconds=0)  # chance has no place in a rehearsal
+    .with_clock(clock)
+    .build() as agent,
 ):
     while clock.now() < 180:
         minute = int(clock.now() // 60) + 1
@@ -29,7 +33,6 @@ with (
             outcome = "answered"
         except LoomError as error:
             outcome = error.code
-            clock.advance(error.retry_after or 1)  # as a client that waits would
         outcomes.setdefault(minute, Counter())[outcome] += 1
 
 for minute, counts in outcomes.items():

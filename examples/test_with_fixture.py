@@ -22,9 +22,10 @@ def stock(product: str) -> int:
 
 @pytest.fixture
 def agent(azure_emulator: AzureEmulator) -> Iterator[Agent]:
-    """The agent under test, on the emulator."""
+    """The agent under test, on the emulator; it does not try again, so that failures are seen."""
     azure = azure_emulator.endpoint, "gpt-4o-deployment", azure_emulator.api_key
-    with AgentBuilder().with_tools(stock).with_azure_openai_llm(*azure).build() as agent:
+    builder = AgentBuilder().with_tools(stock).with_azure_openai_llm(*azure)
+    with builder.with_retries(max_attempts=1).build() as agent:
         yield agent
 
 

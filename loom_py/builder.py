@@ -2,62 +2,37 @@
 
 Every ``with_*`` returns a new builder and only notes what was asked for, so a builder can be kept
 as a base for several agents. `AgentBuilder.build` checks everything and reports every problem at
-once.
+once. Describing an agent imports next to nothing; what it needs is imported when it is built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-from loom_py.agent import Agent
-from loom_py.backends import Backend, tools_of
-from loom_py.errors import BuilderError, ConfigError, LoomError, Problem, ToolDefinitionError
-from loom_py.guardrails import Guardrails
-from loom_py.llm.costs import CostLedger
-from loom_py.llm.provider import LLMProvider
-from loom_py.llm.registry import create_provider
-from loom_py.loop import Limits
-from loom_py.output import output_spec
-from loom_py.resilience.deployment import Deployment
-from loom_py.resilience.events import emitter
-from loom_py.resilience.gateway import ModelGateway
-from loom_py.resilience.spec import Resilience
-from loom_py.tools import Tool, as_tool
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+    from pathlib import Path
+
     import httpx2
     from tenacity.wait import wait_base
 
+    from loom_py.agent import Agent
+    from loom_py.backends import Backend
     from loom_py.clock import Clock
     from loom_py.guardrails import Validate, Validator
     from loom_py.llm.azure.auth import KeySource, TokenProvider
     from loom_py.llm.prices import DeploymentType, ModelPrice, PriceSetting
+    from loom_py.llm.provider import LLMProvider
     from loom_py.resilience.budget import BudgetAlert
+    from loom_py.resilience.deployment import Deployment
     from loom_py.resilience.events import Listener
     from loom_py.resilience.pool import Strategy
     from loom_py.resilience.spending import SpendingLedger
+    from loom_py.tools import Tool
 
 __all__ = ["AgentBuilder"]
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class _LLM:
-    """How to come by the provider: an object, or a registered name with settings.
-
-    Where ``deployments`` are given, the settings are what they have in common.
-    """
-
-    provider: LLMProvider | str
-    settings: Mapping[str, Any]
-    shared: bool = False
-    deployments: tuple[Deployment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +50,14 @@ class AgentBuilder:
     Asking twice for the same thing replaces it; tools and backends add up.
     """
 
-    _llm: _LLM | None = None
+    _llm: Mapping[str, Any] | None = None
     _backends: tuple[tuple[Any, bool], ...] = ()
     _tools: tuple[Any, ...] = ()
     _system_prompt: str | None = None
     _output: Any = None
     _name: str = "agent"
-    _limits: Mapping[str, Any] | None = None
-    _resilience: Resilience = field(default_factory=Resilience)
+    _limits: Mapping[str, Any] = field(default_factory=dict)
+    _resilience: Mapping[str, Any] = field(default_factory=dict)
     _guardrails: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -195,7 +170,8 @@ class AgentBuilder:
 
     def _with_azure(self, deployments: Sequence[Deployment], **settings: Any) -> AgentBuilder:
         given = {key: value for key, value in settings.items() if value is not None}
-        return replace(self, _llm=_LLM("azure-openai", given, deployments=tuple(deployments)))
+        llm = {"provider": "azure-openai", "settings": given, "deployments": tuple(deployments)}
+        return replace(self, _llm=llm)
 
     def with_llm(
         self, provider: LLMProvider | str, /, *, shared: bool = False, **settings: Any
@@ -204,7 +180,7 @@ class AgentBuilder:
 
         ``"name:model"`` passes the model along. A ``shared`` object is not closed with the agent.
         """
-        return replace(self, _llm=_LLM(provider, settings, shared))
+        return replace(self, _llm={"provider": provider, "settings": settings, "shared": shared})
 
     # ── tools and backends ───────────────────────────────────────────────────────────────
 
@@ -254,7 +230,7 @@ class AgentBuilder:
             "max_output_corrections": max_output_corrections,
         }
         given = {key: value for key, value in limits.items() if value is not None}
-        return replace(self, _limits={**(self._limits or {}), **given})
+        return replace(self, _limits={**self._limits, **given})
 
     # ── failures, quotas and money ───────────────────────────────────────────────────────
 
@@ -401,7 +377,7 @@ class AgentBuilder:
             "approve": approve,
             "ledger": ledger,
         }
-        others = (each for each in self._resilience.budgets if each["per"] != per)
+        others = (each for each in self._resilience.get("budgets", ()) if each["per"] != per)
         return self._with(budgets=(*others, settings))
 
     def with_guardrails(
@@ -431,7 +407,7 @@ class AgentBuilder:
         """How long things may take, in seconds; see `Timeouts`. Asking again adds to what was asked."""
         settings = {"connect": connect, "read": read, "total": total, "tool": tool, "run": run}
         given = {key: value for key, value in settings.items() if value is not None}
-        return self._with(timeouts={**(self._resilience.timeouts or {}), **given})
+        return self._with(timeouts={**self._resilience.get("timeouts", {}), **given})
 
     def with_shared_state(self, url: str, *, prefix: str = "loom_py", **settings: Any) -> AgentBuilder:
         """Share breakers, throttling, rate limits and budgets with other processes through Redis.
@@ -442,184 +418,30 @@ class AgentBuilder:
 
     def with_listener(self, listener: Listener) -> AgentBuilder:
         """A function that is told what the policies decide, each a typed `PolicyEvent`. Listeners add up."""
-        return self._with(listeners=(*self._resilience.listeners, listener))
+        return self._with(listeners=(*self._resilience.get("listeners", ()), listener))
 
     def with_clock(self, clock: Clock) -> AgentBuilder:
         """What the policies wait on; a `VirtualClock` in tests."""
         return self._with(clock=clock)
 
     def _with(self, **changes: Any) -> AgentBuilder:
-        return replace(self, _resilience=replace(self._resilience, **changes))
+        """The settings of `Resilience`, with ``changes``."""
+        return replace(self, _resilience={**self._resilience, **changes})
 
     # ── building ─────────────────────────────────────────────────────────────────────────
 
     def build(self) -> Agent:
         """The agent. Raises one `BuilderError` that lists everything that is wrong."""
-        problems: list[Problem] = []
-        members = self._members(problems)
-        providers = [self._provider(deployment, problems) for deployment, _ in members]
-        backends = self._checked_backends(problems)
-        guardrails = None
-        if (settings := self._guardrails) is not None:
-            emit = emitter(self._resilience.listeners)
-            guardrails = _try(problems, "guardrails", lambda: Guardrails(**settings, emit=emit))
-        tools = self._checked_tools(backends, guardrails, problems)
-        if self._output is not None:
-            _try(problems, "output", lambda: output_spec(self._output))
-        _check_each(problems, "limits", Limits, self._limits or {})
-        self._resilience.check(partial(_try, problems))
-        problems += self._plain_problems()
-        made = [provider for provider in providers if provider is not None]
-        policies = None
-        if not problems:
-            policies = _try(problems, "llm", lambda: self._resilience.policies(members, made, self._name))
-        if policies is None:
-            self._discard(members, providers)
-            raise BuilderError(problems)
-        return Agent(
-            made[0],
-            gateway=ModelGateway(policies, ledger=CostLedger(agent=self._name)),
-            tools=tools,
-            backends=backends,
-            system_prompt=self._system_prompt,
+        from loom_py.assembly import Assembly
+
+        return Assembly(
             name=self._name,
-            limits=Limits(**(self._limits or {})),
+            llm=self._llm,
+            backends=self._backends,
+            tools=self._tools,
+            system_prompt=self._system_prompt,
             output=self._output,
-            tool_breakers=self._resilience.tool_breakers(policies.emit, policies.clock),
-            owned=self._owned(members, made, policies),
-        )
-
-    def _members(self, problems: list[Problem]) -> list[tuple[Deployment, int]]:
-        """Every deployment that is called, with its priority."""
-        llm = self._llm
-        primary: Sequence[Deployment] = ()
-        if llm is not None:
-            primary = _try(problems, "llm", lambda: _primary(llm)) or ()
-        elif not self._resilience.balanced:
-            remedy = "add .with_azure_openai_llm(…) or .with_llm(…)"
-            problems.append(Problem("llm", "LLM provider is required", remedy))
-        balanced, fallbacks = (
-            [made for each in given if (made := _try(problems, field, partial(_deployment, field, each)))]
-            for field, given in (
-                ("load_balancing", self._resilience.balanced),
-                ("failover", self._resilience.fallbacks),
-            )
-        )
-        return self._resilience.ranked(primary, balanced, fallbacks)
-
-    def _discard(
-        self, members: Sequence[tuple[Deployment, int]], providers: Sequence[LLMProvider | None]
-    ) -> None:
-        """Close providers that were made for nothing; what the caller made stays the caller's."""
-        for (deployment, _), provider in zip(members, providers, strict=True):
-            if (
-                provider is not deployment.provider
-                and (close := getattr(provider, "close", None)) is not None
-            ):
-                close()
-
-    def _owned(
-        self, members: Sequence[tuple[Deployment, int]], providers: Sequence[LLMProvider], policies: Any
-    ) -> tuple[Any, ...]:
-        """What the agent closes with itself."""
-        own: list[Any] = [
-            provider
-            for (deployment, _), provider in zip(members, providers, strict=True)
-            if not deployment.shared
-        ]
-        own += [backend for backend, is_shared in self._backends if not is_shared]
-        return (*own, *policies.owned())
-
-    def _provider(self, deployment: Deployment, problems: list[Problem]) -> LLMProvider | None:
-        provider, settings = deployment.provider, deployment.settings
-        if not isinstance(provider, str):
-            return provider
-        return _try(problems, "llm", lambda: create_provider(provider, **settings))
-
-    def _checked_backends(self, problems: list[Problem]) -> tuple[Backend, ...]:
-        good = []
-        for number, (backend, _) in enumerate(self._backends, 1):
-            field = "backend" if len(self._backends) == 1 else f"backend {number}"
-            if isinstance(backend, type) or not isinstance(backend, Backend):
-                remedy = "give an object with the Backend methods, such as SQLBackend(url)"
-                problems.append(Problem(field, f"{_kind(backend)} is not a backend", remedy))
-            elif _try(problems, field, partial(_pinged, backend)) is not None:
-                good.append(backend)
-        return tuple(good)
-
-    def _checked_tools(
-        self, backends: tuple[Backend, ...], guardrails: Guardrails | None, problems: list[Problem]
-    ) -> tuple[Tool[..., Any], ...]:
-        tools: list[Tool[..., Any]] = []
-        for thing in self._tools:
-            made = _try(problems, "tools", partial(as_tool, thing))
-            tools += [] if made is None else [made]
-        for backend in backends:
-            tools += _try(problems, f"backend {backend.name}", partial(tools_of, backend, guardrails)) or ()
-        names = [tool.name for tool in tools]
-        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-            message = f"{names.count(name)} tools are named {name!r}"
-            remedy = "rename one with @tool(name=…), or give a backend a tool_prefix"
-            problems.append(Problem("tools", message, remedy))
-        return tuple(tools)
-
-    def _plain_problems(self) -> list[Problem]:
-        problems = []
-        name: object = self._name
-        if not isinstance(name, str) or not name.strip():
-            problems.append(Problem("name", f"the agent's name must be text that is not empty, not {name!r}"))
-        prompt: object = self._system_prompt
-        if prompt is not None and not isinstance(prompt, str):
-            problems.append(Problem("system_prompt", f"the system prompt must be text, not {_kind(prompt)}"))
-        return problems
-
-
-def _deployment(field: str, given: Deployment | LLMProvider | str, **more: Any) -> Deployment:
-    """``given`` as a deployment; what is wrong with it is wrong with that ``field`` of the builder."""
-    if isinstance(given, Deployment):
-        return given
-    try:
-        return Deployment(given, **more)
-    except ConfigError as exc:
-        exc.field = field
-        raise
-
-
-def _primary(llm: _LLM) -> list[Deployment]:
-    """The deployments of ``with_…_llm``."""
-    if llm.deployments:
-        given = [_deployment("llm", each) for each in llm.deployments]
-        return [each.with_defaults(llm.settings) for each in given]
-    return [_deployment("llm", llm.provider, shared=llm.shared, settings=llm.settings)]
-
-
-def _pinged(backend: Backend) -> Backend:
-    backend.ping()
-    return backend
-
-
-def _kind(thing: object) -> str:
-    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
-
-
-def _check_each(
-    problems: list[Problem], field: str, make: Callable[..., object], settings: Mapping[str, Any]
-) -> None:
-    """Try every setting by itself, so that each wrong one is reported."""
-    for name, value in settings.items():
-        _try(problems, field, partial(make, **{name: value}))
-
-
-def _try(problems: list[Problem], field: str, make: Callable[[], _T]) -> _T | None:
-    """What ``make`` gives; what it raises becomes problems."""
-    try:
-        return make()
-    except BuilderError as exc:
-        problems += exc.problems
-    except (ConfigError, ToolDefinitionError) as exc:
-        problems.append(Problem(exc.field or field, exc.message, exc.hint, exc))
-    except LoomError as exc:
-        problems.append(Problem(field, exc.message, exc.hint, exc))
-    except Exception as exc:  # noqa: BLE001 - a plugin's own mistakes belong on the list too
-        problems.append(Problem(field, f"{type(exc).__name__}: {exc}"))
-    return None
+            limits=self._limits,
+            resilience=self._resilience,
+            guardrails=self._guardrails,
+        ).agent()

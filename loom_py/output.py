@@ -12,13 +12,14 @@ import re
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from types import UnionType
-from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin
-
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, cast, get_args, get_origin
 
 from loom_py.errors import ConfigError, OutputValidationError
 from loom_py.messages import Response, ToolCall, ToolSpec
 from loom_py.tools.annotations import modern
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["OUTPUT_TOOL", "OutputSpec", "output_spec", "strict_schema"]
 
@@ -38,6 +39,8 @@ class OutputSpec(Generic[T]):
     """
 
     def __init__(self, kind: Any) -> None:
+        from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+
         self.kind = kind
         self.name = _name(kind)
         try:
@@ -77,6 +80,8 @@ class OutputSpec(Generic[T]):
 
         Raises `OutputValidationError`, whose message tells the model every problem by its path.
         """
+        from pydantic import ValidationError
+
         try:
             data = json.loads(_unfenced(text))
         except (ValueError, RecursionError) as exc:

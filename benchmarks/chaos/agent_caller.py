@@ -43,14 +43,17 @@ def agent_caller(**retries: Any) -> Ask:
             builder = _builder(world, http).with_retries(restart_streams=True, **retries)
             async with builder.with_tools(look_up).with_listener(listen).build() as agent:
                 caller = Caller(_Asking(agent, world).ask, LoomError, lambda: _leaks(agent), notes=notes)
-                caller.books = lambda: _books(agent)
+                caller.stuck, caller.books = lambda: _stuck(agent), lambda: _books(agent)
                 yield caller
 
     return make
 
 
 def _builder(world: World, http: httpx2.Client) -> AgentBuilder:
-    """Every policy but the retries; hedging is off."""
+    """Every policy but the retries and hedging.
+
+    Blocking verbs race their two attempts on the library's own background loop, which goes by real time.
+    """
     deployments = [
         Deployment.azure(each.endpoint, each.deployment, each.api_key, region=each.name)
         for each in world.regions
@@ -106,11 +109,15 @@ def _leaks(agent: Agent) -> dict[str, object]:
         if each.rate_limit is not None:
             left[f"{name} tokens reserved"] = each.rate_limit.tokens_reserved
             left[f"{name} queued"] = each.rate_limit.queued
-        # A probe that never ended would keep a breaker shut for ever.
-        left[f"{name} breaker shut"] = not agent.circuit_breakers[name].is_available
     for budget in health.budgets:
         left[f"budget per {budget.per} reserved"] = budget.usd.reserved or budget.tokens.reserved
     return {what: amount for what, amount in left.items() if amount}
+
+
+def _stuck(agent: Agent) -> dict[str, object]:
+    """The breakers that let nobody through after so long: a probe of theirs has never ended."""
+    breakers = agent.circuit_breakers.items()
+    return {f"breaker {name}": each.stats().state for name, each in breakers if not each.is_available}
 
 
 def _books(agent: Agent) -> Books:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -35,6 +36,7 @@ class Scenario:
     """A soak: ``runs`` that begin at even distances, so many a second, whatever became of those before.
 
     ``cuts`` and ``hangs`` are the shares of streams that break off and of requests never answered.
+    ``impatient`` is the share of async runs whose askers cancel them after up to 6 s.
     """
 
     runs: int = 5000
@@ -42,6 +44,7 @@ class Scenario:
     runs_per_second: float = 8.0
     cuts: float = 0.02
     hangs: float = 0.01
+    impatient: float = 0.0
 
     @property
     def span(self) -> float:
@@ -61,6 +64,13 @@ class Scenario:
     def verb(self, run: int) -> Verb:
         """How a run asks."""
         return _VERBS[run % len(_VERBS)]
+
+    def patience(self, run: int) -> float | None:
+        """After how many seconds a run is cancelled, if it is."""
+        chance = random.Random(f"{self.seed}:{run}")
+        if self.verb(run) not in {"achat", "astream_chat"} or chance.random() >= self.impatient:
+            return None
+        return chance.uniform(0.0, 6.0)
 
     def secret(self, run: int) -> str:
         """What the tool finds for a run, and its answer must contain."""

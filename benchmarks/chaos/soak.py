@@ -21,7 +21,7 @@ from loom_py._concurrency import bridge_loop
 __all__ = ["Ask", "Books", "Caller", "Outcome", "Soak", "World", "run_soak"]
 
 AFTERWARDS = 150.0
-"""Seconds of quiet after the last run: no breaker stays open, nor quota taken, for so long."""
+"""Seconds of quiet after the last run: no breaker stays open, nor an idle connection, for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,14 @@ class Books:
 class Caller:
     """Someone who asks. ``typed`` is the root of the errors they promise.
 
-    When all is quiet, and before they close, ``leaks`` tells what they have not given back, and ``books``
-    what they think was spent, in USD, if they keep books.
+    When the last run is over ``leaks`` tells what they have not given back. After a while ``stuck`` tells
+    what still does not work, and ``books`` what they think was spent, in USD, if they keep books.
     """
 
     ask: Callable[[int, Verb], Awaitable[str]]
     typed: type[Exception]
     leaks: Callable[[], dict[str, object]] = dict
+    stuck: Callable[[], dict[str, object]] = dict
     books: Callable[[], Books | None] = lambda: None
     notes: Counter[str] = field(default_factory=Counter)
 
@@ -65,7 +66,7 @@ Ask: TypeAlias = Callable[[World], AbstractAsyncContextManager[Caller]]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a run; ``seconds`` are virtual. ``verdict`` is right, wrong, failed or untyped."""
+    """What became of a run: right, wrong, failed, untyped or given up, after so many virtual seconds."""
 
     run: int
     verb: Verb
@@ -119,8 +120,11 @@ async def _soak(name: str, make: Ask, scenario: Scenario) -> Soak:
         async with make(World(scenario, regions, loop, clock)) as caller:
             outcomes = [each async for each in _all_runs(scenario, caller)]
             took = loop.time()
+            await asyncio.sleep(1)
+            leaks = caller.leaks()
             await asyncio.sleep(AFTERWARDS)
-            leaks, books = caller.leaks(), caller.books()
+            leaks |= caller.stuck() | _connections(regions)
+            books = caller.books()
         await asyncio.sleep(1)
         leaks |= _Open.now().beyond(before)
         leaks |= {
@@ -129,6 +133,11 @@ async def _soak(name: str, make: Ask, scenario: Scenario) -> Soak:
         happened = {region.name: region.happened for region in regions}
     real = time.perf_counter() - began
     return Soak(name, scenario, outcomes, happened, bill, books, leaks, caller.notes, took, real)
+
+
+def _connections(regions: tuple[Region, ...]) -> dict[str, object]:
+    """What is open although nothing is under way, and idle connections have long been closed."""
+    return {f"{each.name} connections": each.connections for each in regions if each.connections}
 
 
 async def _all_runs(scenario: Scenario, caller: Caller) -> AsyncIterator[Outcome]:
@@ -146,8 +155,11 @@ async def _run(scenario: Scenario, caller: Caller, run: int) -> Outcome:
     loop = asyncio.get_running_loop()
     verb, began = scenario.verb(run), loop.time()
     try:
-        text = await caller.ask(run, verb)
+        async with asyncio.timeout(scenario.patience(run)) as patience:
+            text = await caller.ask(run, verb)
     except Exception as error:
+        if patience.expired():
+            return Outcome(run, verb, loop.time() - began, "given up", "given up")
         verdict = "failed" if isinstance(error, caller.typed) else "untyped"
         kind = type(error).__name__
         return Outcome(run, verb, loop.time() - began, verdict, kind, f"{kind}: {error}")

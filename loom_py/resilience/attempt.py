@@ -95,7 +95,7 @@ class Attempt:
     ticket: Ticket | None = None
     bill: list[tuple[Budget, Reservation]] = field(default_factory=list)
     worst: list[tuple[Decimal | None, int]] = field(default_factory=list)
-    accounts: dict[str, Budget] = field(default_factory=dict)
+    accounts: dict[tuple[str, str], Budget] = field(default_factory=dict)
     claims: tuple[BudgetClaim, ...] = ()
     entered: str | None = None
     is_alone: bool = False
@@ -138,11 +138,14 @@ class Attempt:
         if self.ticket is not None:
             self.warning = self.ticket.settle(response.tokens_used.total or None, response.metadata)
 
-    def failed(self, error: LoomError) -> Outcome:
-        """The try failed; what it says of the deployment. The bill is still to be settled."""
+    def failed(self, error: LoomError, *, is_late: bool = False) -> Outcome:
+        """The try failed; what it says of the deployment. The bill is still to be settled.
+
+        ``is_late`` says that the caller's own deadline cut it off, which says nothing.
+        """
         self.over = True
         self.lane.end()
-        outcome = self._tell_breaker(error)
+        outcome = self._tell_breaker(error, is_late)
         if self.ticket is not None:
             if isinstance(error, RateLimitError) or not getattr(error, "sent", True):
                 self.ticket.release()
@@ -163,11 +166,11 @@ class Attempt:
         for _, reservation in self.bill:
             reservation.uncertain()
 
-    def _tell_breaker(self, error: LoomError) -> Outcome:
+    def _tell_breaker(self, error: LoomError, is_late: bool) -> Outcome:
         outcome: Outcome = "neutral"
         if wants_attention(error):
             outcome = "take_out"
-        elif counts_as_failure(error):
+        elif counts_as_failure(error) and not is_late:
             outcome = "failure"
         permit = self.permit
         if permit is None:

@@ -12,15 +12,24 @@ from loom_py.llm.estimates import worst_input_tokens
 from loom_py.messages import Response, TokenUsage
 from loom_py.options import ChatOptions
 from loom_py.resilience.attempt import Attempt, was_billed
-from loom_py.resilience.budget import Budget, BudgetAlert, Scope
 from loom_py.resilience.events import BudgetExtended, BudgetRefused, BudgetWarning
 from loom_py.resilience.lanes import Lane
 from loom_py.resilience.steps import Approve, Asked, Do, Policies, Steps
 
 if TYPE_CHECKING:
-    from loom_py.resilience.budget import Reservation
+    from loom_py.resilience.budget import Budget, BudgetAlert, Reservation, Scope
+    from loom_py.resilience.spending import Unit
 
-__all__ = ["actual_cost", "extended", "output_limit", "refused", "reserve", "scope_of", "settle"]
+__all__ = [
+    "actual_cost",
+    "extended",
+    "output_limit",
+    "refused",
+    "reserve",
+    "scope_of",
+    "settle",
+    "shared_account",
+]
 
 MOST_OUTPUT = 128_000
 """Tokens that a reply may have where neither options nor model say less: the most of OpenAI's models."""
@@ -30,6 +39,8 @@ _UNKNOWN = Cost.unknown("the provider does not say what a call may cost")
 
 def scope_of(asked: Asked) -> Scope:
     """Whose money a call spends."""
+    from loom_py.resilience.budget import Scope
+
     fields = asked.fields
     return Scope(fields.get("agent", ""), fields.get("chat_id"), fields.get("session_id"))
 
@@ -94,15 +105,37 @@ def actual_cost(outcome: Response | LoomError) -> tuple[TokenUsage | None, Cost]
 
 
 def extended(policies: Policies, budget: Budget, scope: Scope, alert: BudgetAlert) -> Steps:
-    """How much more whoever is asked approves, in the alert's unit; 0 if nobody is asked."""
+    """How much more whoever is asked approves, in the alert's unit; 0 if nobody is asked.
+
+    With a shared state it is approved for all processes.
+    """
+    from loom_py.resilience.budget import granted
+    from loom_py.resilience.spending import amount_in
+
     if budget.config.approve is None:
         return Decimal(0)
     more = yield Approve(budget.config.approve, alert)
-    if not more:
+    units = granted(alert.unit, more)
+    if not units:
         return Decimal(0)
-    limit = budget.extend(scope, alert.unit, more)
-    policies.emit(BudgetExtended(alert.per, alert.unit, limit - alert.limit, limit))
-    return limit - alert.limit
+    shared, account = policies.shared, shared_account(budget, scope)
+
+    def extend() -> Decimal:
+        limit = budget.extend(scope, alert.unit, more)
+        sums = None if shared is None else shared.extend(account, alert.unit, units)
+        return limit if sums is None else _own_limit(budget, alert.unit) + amount_in(alert.unit, sums.extra)
+
+    blocks = budget.blocks or shared is not None
+    limit: Decimal = (yield Do(extend)) if blocks else extend()
+    by = amount_in(alert.unit, units)
+    policies.emit(BudgetExtended(alert.per, alert.unit, by, limit))
+    return by
+
+
+def shared_account(budget: Budget, scope: Scope) -> str:
+    """The name under which all processes count the money of that chat, session, agent or day."""
+    account = budget.account(scope)
+    return f"{account.per}:{account.agent}:{account.key}"
 
 
 def refused(policies: Policies, refusal: BudgetExceededError, lane: Lane) -> BudgetExceededError:
@@ -121,6 +154,8 @@ def refused(policies: Policies, refusal: BudgetExceededError, lane: Lane) -> Bud
 def _reserve_in(
     policies: Policies, asked: Asked, attempt: Attempt, budget: Budget, usd: Decimal | None, tokens: int
 ) -> Steps:
+    from loom_py.resilience.budget import BudgetAlert
+
     scope = scope_of(asked)
 
     def hold() -> Reservation:
@@ -130,6 +165,8 @@ def _reserve_in(
         try:
             reservation: Reservation = (yield Do(hold)) if budget.blocks else hold()
         except BudgetExceededError as refusal:
+            if policies.shared is not None and (yield from _learned(policies, budget, scope, refusal)):
+                continue
             alert = BudgetAlert.of_refusal(refusal, scope)
             if (yield from extended(policies, budget, scope, alert)):
                 continue
@@ -138,6 +175,36 @@ def _reserve_in(
             policies.emit(BudgetWarning(alarm.per, alarm.unit, alarm.spent, alarm.reserved, alarm.limit))
             yield from extended(policies, budget, scope, alarm)
         return
+
+
+def _learned(policies: Policies, budget: Budget, scope: Scope, refusal: BudgetExceededError) -> Steps:
+    """Whether other processes were approved more than this one knew; now it knows."""
+    from loom_py.resilience.spending import amount_in
+
+    shared, account = policies.shared, shared_account(budget, scope)
+    assert shared is not None
+    unit: Unit = "usd" if refusal.unit == "usd" else "tokens"
+
+    def learn() -> bool:
+        sums = shared.balance(account, unit)
+        if sums is None:
+            return False
+        more = _own_limit(budget, unit) + amount_in(unit, sums.extra) - budget.extend(scope, unit, None)
+        if more > 0:
+            budget.extend(scope, unit, more)
+        return budget.extend(scope, unit, None) > refusal.limit
+
+    is_more: bool = yield Do(learn)
+    return is_more
+
+
+def _own_limit(budget: Budget, unit: Unit) -> Decimal:
+    """The limit in USD or tokens that the budget was made with."""
+    from loom_py.resilience.spending import amount_in, limit_units_of
+
+    limit = budget.config.usd if unit == "usd" else budget.config.tokens
+    assert limit is not None
+    return amount_in(unit, limit_units_of(limit)) if isinstance(limit, Decimal) else Decimal(limit)
 
 
 def _most_output(provider: object) -> int:

@@ -19,8 +19,11 @@ from loom_py.errors import (
     FailedAttempt,
     LoomError,
     NoDeploymentError,
+    QueueTimeoutError,
     RateLimitError,
+    RequestTimeoutError,
     RetriesExhausted,
+    StreamInterruptedError,
 )
 from loom_py.llm.costs import Cost
 from loom_py.llm.estimates import estimate_tokens
@@ -40,7 +43,7 @@ from loom_py.resilience.events import (
     RetryScheduled,
 )
 from loom_py.resilience.lanes import Lane
-from loom_py.resilience.pool import Choice
+from loom_py.resilience.pool import Choice, Member
 from loom_py.resilience.steps import Asked, Leave, Policies, Send, Sleep, Step, Steps
 from loom_py.resilience.timeouts import Timeouts
 
@@ -149,6 +152,7 @@ class ModelCall:
         usage, cost = billing.actual_cost(response)
         policies.call_log.answered(attempt, response, cost, self.asked.fields, seconds)
         if len(policies.lanes) > 1:
+            policies.avoided.discard(lane.member.key)
             policies.pool.observe(lane.member, seconds, session=self.asked.fields.get("session_id"))
             if lane.limiter is None:
                 lane.hear(response.metadata)
@@ -162,7 +166,8 @@ class ModelCall:
     def _failed(self, attempt: Attempt, error: LoomError) -> Steps:
         """Tell the policies, and remember the attempt."""
         policies, lane, seconds = self.policies, attempt.lane, self._since(attempt)
-        outcome = attempt.failed(error)
+        is_cut = isinstance(error, (RequestTimeoutError, StreamInterruptedError))
+        outcome = attempt.failed(error, is_late=is_cut and self._left() == 0.0)
         policies.call_log.failed(attempt, error, self.asked.fields, seconds)
         if error.tokens_used:
             self._usage += error.tokens_used
@@ -218,12 +223,16 @@ class ModelCall:
             raise error
         self._next = choice
         if choice.member.key not in self._tried and choice.wait <= 0:
+            policies.avoided.add(lane.member.key)
             policies.emit(FailedOver(lane.name, choice.member.name, error.code))
             return 0.0
         # what one deployment asks for is no reason to keep another waiting
-        wait = retries.wait(count, error if choice.member.key == lane.member.key else None)
+        told = error if choice.member.key == lane.member.key else None
+        wait = retries.wait(count, told)
         following = policies.by_key[choice.member.key]
         blocked, _ = following.blocked()
+        if told is not None and told.retry_after:
+            wait = self._without_excess(wait, max(blocked, told.retry_after), 0.0)
         if blocked > wait and len(policies.lanes) == 1:
             self._refuse_open(lane)
         self._check_wait(choice, following, max(wait, blocked), blocked, 0.0)
@@ -274,22 +283,26 @@ class ModelCall:
     def _admitted(self, pause: float) -> Steps:
         """Wait for the leave of every policy; an attempt that holds it."""
         policies, clock = self.policies, self.policies.clock
-        waited = 0.0
+        waited = paused = 0.0  # the queue has a bound of its own: what was waited there is no pause
         while True:
             choice, self._next = self._next or self._choose(), None
             if choice.member is None:
                 raise self._none_left(choice)
             lane = policies.by_key[choice.member.key]
+            if policies.only is None and not self.attempts:
+                self._tell_of_detour(choice, choice.member)
             blocked, _ = lane.blocked()
             wait = max(pause, blocked)
             if wait > 0:
                 if blocked > pause and len(policies.lanes) == 1:
                     self._refuse_open(lane)
                 if blocked > pause and policies.retries is not None:
-                    wait += policies.retries.jitter()  # or all who waited would go at the same moment
-                self._check_wait(choice, lane, wait, blocked, waited)
+                    # with jitter, or all who waited would go at the same moment
+                    wait = self._without_excess(wait + policies.retries.jitter(blocked), blocked, paused)
+                self._check_wait(choice, lane, wait, blocked, paused)
                 yield Sleep(wait)
                 waited += wait
+                paused += wait
                 pause = 0.0
                 continue
             attempt = Attempt(lane, None, may_restart=policies.restart_streams)
@@ -304,6 +317,14 @@ class ModelCall:
                 attempt.waited = round(waited, 3)
                 return attempt
             self._abandon(attempt)
+
+    def _tell_of_detour(self, choice: Choice, member: Member) -> None:
+        """Say that calls go elsewhere than they would if all were well: once, not for each of them."""
+        preferred, avoided = choice.preferred, self.policies.avoided
+        is_detour = preferred.key != member.key and preferred.key in choice.reasons
+        if is_detour and preferred.key not in avoided:
+            avoided.add(preferred.key)
+            self.policies.emit(FailedOver(preferred.name, member.name, choice.reasons[preferred.key]))
 
     def _abandon(self, attempt: Attempt) -> None:
         """Give back all that an attempt holds that will not be sent."""
@@ -351,6 +372,10 @@ class ModelCall:
             sent=False,
         )
 
+    def _without_excess(self, wait: float, least: float, waited: float) -> float:
+        """``wait``, less of its random part beyond ``least`` where that alone would make it too long."""
+        return max(least, min(wait, self._most_wait() - waited))
+
     def _most_wait(self) -> float:
         """Seconds that may be waited before one attempt; none where nothing is to be tried again."""
         retries = self.policies.retries
@@ -362,11 +387,12 @@ class ModelCall:
         """Ask limiter, budgets, shared state and breaker; whether all agree."""
         policies, lane = self.policies, attempt.lane
         self._check_deadline()
+        began = policies.clock.now()
         if lane.limiter is not None and not (yield from self._queue(attempt)):
             return False
         if policies.budgets:
             yield from billing.reserve(policies, self.asked, attempt)
-        if policies.shared is not None and not (yield from self._enter_shared(attempt)):
+        if policies.shared is not None and not (yield from self._enter_shared(attempt, began)):
             return False
         if lane.breaker is not None:
             try:
@@ -379,10 +405,21 @@ class ModelCall:
         attempt.options = self._options(lane)
         return True
 
-    def _enter_shared(self, attempt: Attempt) -> Steps:
+    def _enter_shared(self, attempt: Attempt, began: float) -> Steps:
         """Ask the state that all processes share; whether it agrees, or is away."""
         policies, lane = self.policies, attempt.lane
-        refusal = yield from sharing.enter(policies, self.asked, attempt, self._tokens(lane), self._left)
+
+        def elsewhere() -> bool:
+            """Whether another deployment may be called now; then it is the next."""
+            if len(policies.lanes) == 1:
+                return False
+            choice = self._choose()
+            is_other = choice.member is not None and choice.member.key != lane.member.key
+            self._next = choice if is_other and choice.wait <= 0 else None
+            return self._next is not None
+
+        tokens = self._tokens(lane) if lane.limiter is not None else 0
+        refusal = yield from sharing.enter(policies, self.asked, attempt, tokens, began, elsewhere)
         if refusal is None:
             return True
         if len(policies.lanes) == 1 and isinstance(refusal, CircuitOpenError):
@@ -409,11 +446,21 @@ class ModelCall:
             return True
         if not attempt.may_wait:
             return False
-        about = lane.limiter.stats().next_free_seconds if wait == math.inf else wait
-        self.policies.emit(CallQueued(lane.name, tokens, ticket.ahead, round(about, 3)))
-        while wait > 0:
-            yield Sleep(wait, ticket.signal)
-            wait = ticket.wait()
+        about, left = lane.limiter.stats().next_free_seconds, self._left()
+        if left is not None and math.inf > about > left:
+            raise QueueTimeoutError(
+                f"the rate limit has no room for another {about:.1f} s, which is past the deadline",
+                retry_after=round(about, 3),
+                deployment=lane.provider.model,
+            )
+        self.policies.emit(CallQueued(lane.name, tokens, ticket.ahead, round(min(about, wait), 3)))
+        try:
+            while wait > 0:
+                yield Sleep(wait, ticket.signal)
+                wait = ticket.wait()
+        except QueueTimeoutError:
+            self._check_deadline()  # if that is why it may wait no longer, that is to be said
+            raise
         self._check_deadline()
         return lane.blocked()[0] <= 0
 
@@ -478,6 +525,7 @@ class ModelCall:
             return refusal
         last = self.attempts[-1].error
         if len(self.attempts) == 1:
+            last.add_note(f"Not tried again: {reason}.")
             return last
         exhausted = RetriesExhausted(f"{reason}; the last: {last.message}", attempts=self.attempts)
         if self._usage.total:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from loom_py._concurrency import iter_from_async, run_coroutine, run_in_thread
+from loom_py._log import get_logger
 from loom_py.clock import Clock, RealClock
 from loom_py.errors import (
     ConnectionFailedError,
@@ -47,6 +48,8 @@ from loom_py.resilience.retry import Retries
 from loom_py.resilience.steps import Approve, Asked, Do, Enter, Policies, Send, Sleep, Step
 
 __all__ = ["ModelGateway"]
+
+_log = get_logger()
 
 FOREIGN: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
     (TimeoutError, RequestTimeoutError),
@@ -228,8 +231,10 @@ class ModelGateway:
         if isinstance(step, Do):
             return step.function()
         if isinstance(step, Approve):
-            more = step.ask(step.alert)
-            return run_coroutine(_awaited(more)) if inspect.isawaitable(more) else more
+            with _harmless(step):
+                more = step.ask(step.alert)
+                return run_coroutine(_awaited(more)) if inspect.isawaitable(more) else more
+            return None
         assert self.policies.shared is not None
         if isinstance(step, Enter):
             return self.policies.shared.enter(step.request)
@@ -245,8 +250,10 @@ class ModelGateway:
         if isinstance(step, Do):
             return await run_in_thread(step.function)
         if isinstance(step, Approve):
-            more = step.ask(step.alert)
-            return await more if inspect.isawaitable(more) else more
+            with _harmless(step):  # it may ask a person: not on the event loop
+                more = await run_in_thread(step.ask, step.alert)
+                return await more if inspect.isawaitable(more) else more
+            return None
         assert self.policies.shared is not None
         if isinstance(step, Enter):
             return await self.policies.shared.aenter(step.request)
@@ -300,7 +307,9 @@ class ModelGateway:
             return found
 
         async def fallen(attempt: Attempt, exc: Exception) -> None:
-            await self._adrive(call.fallen(attempt, _as_ours(exc, Send(attempt))), call)
+            error = _as_ours(exc, Send(attempt))
+            assert isinstance(error, LoomError)
+            await self._adrive(call.fallen(attempt, error), call)
 
         return race(step, call, self.policies.clock, open, second, fallen)
 
@@ -330,11 +339,11 @@ def _aopened(attempt: Attempt, call: ModelCall) -> AsyncIterator[StreamEvent]:
     return attempt.lane.provider.astream_chat(asked.messages, asked.tools, options=attempt.options)
 
 
-def _restart(failed: Step, failure: LoomError) -> StreamRestarted | None:
+def _restart(failed: Step, failure: Exception) -> StreamRestarted | None:
     """What tells the reader to forget what was shown, if anything was."""
     if not isinstance(failed, Send) or not failed.attempt.shown:
         return None
-    return StreamRestarted(failure.message, "".join(failed.attempt.discarded))
+    return StreamRestarted(str(failure.args[0]), "".join(failed.attempt.discarded))
 
 
 def _see(attempt: Attempt, event: StreamEvent) -> None:
@@ -366,12 +375,10 @@ def _checked(reply: object, provider: LLMProvider) -> Response:
     )
 
 
-def _as_ours(exc: Exception, step: Step) -> LoomError:
-    """Whatever a provider raised, as an error of the tree."""
-    if isinstance(exc, LoomError):
+def _as_ours(exc: Exception, step: Step) -> Exception:
+    """Whatever a provider raised, as an error of the tree; what a policy raised stays what it is."""
+    if isinstance(exc, LoomError) or not isinstance(step, Send):
         return exc
-    if not isinstance(step, Send):
-        raise exc
     provider = step.attempt.lane.provider
     kind = next((ours for theirs, ours in FOREIGN if isinstance(exc, theirs)), ProviderError)
     error = kind(
@@ -381,6 +388,16 @@ def _as_ours(exc: Exception, step: Step) -> LoomError:
     )
     error.__cause__ = exc
     return error
+
+
+@contextmanager
+def _harmless(step: Approve) -> Iterator[None]:
+    """Around a callback that may approve money: one that fails has approved nothing."""
+    try:
+        yield
+    except Exception as exc:  # noqa: BLE001 - the user's own code
+        error = f"{type(exc).__name__}: {exc}"
+        _log.warning("approval_failed", scope=step.alert.per, unit=step.alert.unit, error=error)
 
 
 async def _awaited(thing: Any) -> Any:

@@ -6,7 +6,7 @@ import math
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from loom_py.llm.tokenizers import exact_counter
 from loom_py.options import ChatOptions
 from loom_py.resilience.breaker import BreakerStats, CircuitBreaker
 from loom_py.resilience.limiter import LimiterStats, RateLimitConfig, RateLimiter
+from loom_py.resilience.line import Line
 from loom_py.resilience.pool import Condition, Member
 from loom_py.resilience.throttle import Throttle, ThrottleStats
 
@@ -26,6 +27,9 @@ _log = get_logger()
 
 QUOTA_WINDOW = 60.0
 """Seconds for which it counts what a deployment said of its quota: as long as Azure's window."""
+
+LOOK_AGAIN = 1.0
+"""Seconds after which what all processes share is asked about again: others may have changed it."""
 
 PROBING = 0.05
 """Seconds after which to look again at a breaker that waits for the outcome of its probe."""
@@ -63,6 +67,7 @@ class Traffic:
         self.clock = clock
         self.throttle = Throttle(clock=clock.now)
         self.limiter: RateLimiter | None = None
+        self._share = 1.0
 
     def limit(self, config: RateLimitConfig, name: str) -> RateLimiter:
         """The one limiter of the deployment; where agents ask for different ones, the first counts."""
@@ -77,6 +82,12 @@ class Traffic:
                 hint="agents that share a deployment share its rate limit: configure them alike",
             )
         return self.limiter
+
+    def take_share(self, share: float) -> None:
+        """Keep to this share of the quota: other processes have the rest."""
+        if share != self._share and self.limiter is not None:
+            self.limiter.scale(share)
+        self._share = share
 
 
 _traffic: weakref.WeakValueDictionary[Any, Traffic] = weakref.WeakValueDictionary()
@@ -123,8 +134,9 @@ class Lane:
     __slots__ = (
         "_clock",
         "_closed_until",
+        "_full_until",
+        "_heard_until",
         "_lock",
-        "_share",
         "_told",
         "_traffic",
         "_why_closed",
@@ -133,6 +145,7 @@ class Lane:
         "count",
         "in_flight",
         "limiter",
+        "line",
         "member",
         "model",
         "name",
@@ -166,9 +179,10 @@ class Lane:
         self.count = exact_counter(self.model) if is_exact else None
         self.breaker_config = None if breaker is None else breaker.config
         self._clock = traffic.clock
-        self._share = 1.0
+        self.line = Line()
         self._told = (1.0, -math.inf)
         self.usual_options: ChatOptions | None = None
+        self._heard_until = self._full_until = -math.inf
         self._closed_until, self._why_closed = -math.inf, ""
         endpoint = getattr(provider, "endpoint", None) or ""
         self.shared_key = f"{provider.name}/{urlsplit(endpoint).netloc}/{provider.model}"
@@ -186,15 +200,19 @@ class Lane:
         with self._lock:
             self.in_flight -= 1
 
-    def close_until(self, moment: float, reason: str) -> None:
-        """The breaker that all processes share is open until then, on the clock."""
-        self._closed_until, self._why_closed = moment, reason
+    def close(self, seconds: float, reason: str) -> None:
+        """The breaker that all processes share is open for so long; after a moment it is asked again."""
+        now = self._clock.now()
+        self._closed_until, self._why_closed = now + seconds, reason
+        self._heard_until = now + min(seconds, LOOK_AGAIN)
+
+    def fill(self, seconds: float) -> None:
+        """The quota that all processes share has no room for so long; after a moment it is asked again."""
+        self._full_until = self._clock.now() + min(seconds, LOOK_AGAIN)
 
     def take_share(self, share: float) -> None:
         """Keep to this share of the quota: other processes have the rest."""
-        if share != self._share and self.limiter is not None:
-            self.limiter.scale(share)
-        self._share = share
+        self._traffic.take_share(share)
 
     def hear(self, facts: Mapping[str, Any]) -> None:
         """What an answer's headers say of the quota that is left; of use where there is no rate limit."""
@@ -208,9 +226,10 @@ class Lane:
     def blocked(self) -> tuple[float, str]:
         """Seconds until breaker and throttling let a call through, and which of them it is."""
         paused = self.throttle.remaining()
-        if self._closed_until > -math.inf:
-            closed = self._closed_until - self._clock.now()
-            if closed > paused:
+        if self._heard_until > -math.inf:
+            now = self._clock.now()
+            closed = self._closed_until - now
+            if now < self._heard_until and closed > paused:
                 return closed, self._why_closed
         if self.breaker is None or self.breaker.is_available:
             return paused, "throttled" if paused > 0 else ""
@@ -229,11 +248,18 @@ class Lane:
             room = limits.remaining_share
             if wait <= 0 and limits.next_free_seconds > 0:
                 wait, reason = limits.next_free_seconds, "rate limit"
+        if self._full_until > -math.inf:
+            full = self._full_until - self._clock.now()
+            if full > wait:
+                wait, reason = full, "shared rate limit"
         return Condition(wait=wait, reason=reason, room=room, in_flight=self.in_flight)
 
     def health(self, latency: float | None) -> DeploymentHealth:
         """How it stands, for people."""
         condition = self.condition()
+        limits = None if self.limiter is None else self.limiter.stats()
+        if limits is not None and len(self.line):
+            limits = replace(limits, queued=limits.queued + len(self.line))
         return DeploymentHealth(
             name=self.name,
             key=self.shared_key,
@@ -243,5 +269,5 @@ class Lane:
             latency=latency,
             breaker=None if self.breaker is None else self.breaker.stats(),
             throttle=self.throttle.stats(),
-            rate_limit=None if self.limiter is None else self.limiter.stats(),
+            rate_limit=limits,
         )

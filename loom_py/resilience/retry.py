@@ -168,9 +168,9 @@ class Retries:
         """
         return self._wait(_state(attempts, error))
 
-    def jitter(self) -> float:
-        """A random part of a second or so, to part those who waited for the same moment."""
-        return self._jitter(_state(1, None))
+    def jitter(self, pause: float) -> float:
+        """A random part of the tenth of a ``pause``, to part those who waited for the same moment."""
+        return wait_random(0, min(self.config.jitter_seconds, pause / 10))(_state(1, None))
 
 
 def _state(attempts: int, error: LoomError | None) -> RetryCallState:

@@ -6,74 +6,162 @@ import math
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from loom_py.errors import (
     BudgetExceededError,
     CircuitOpenError,
     LoomError,
+    QueueFullError,
     QueueTimeoutError,
     RateLimitError,
 )
 from loom_py.messages import Response
 from loom_py.resilience import billing
 from loom_py.resilience.attempt import OUT_SECONDS, Attempt, Outcome
-from loom_py.resilience.budget import Budget, BudgetAlert
-from loom_py.resilience.lanes import Lane
-from loom_py.resilience.spending import amount_in, limit_units_of, units_of
+from loom_py.resilience.events import CallQueued
+from loom_py.resilience.lanes import LOOK_AGAIN
 from loom_py.resilience.steps import Asked, Do, Enter, Policies, Sleep, Steps
 
 if TYPE_CHECKING:
+    from loom_py.resilience.budget import Budget, BudgetStatus
+    from loom_py.resilience.line import Place
     from loom_py.resilience.shared import BudgetClaim, EnterReply, EnterRequest, LeaveReport, Spending
+    from loom_py.resilience.spending import Unit
 
 __all__ = ["enter", "leave_later", "report"]
 
 LEAST_WAIT = 0.01
 """Seconds between two questions about the same quota."""
 
-LOOK_AGAIN = 1.0
-"""Seconds after which a breaker that others opened is asked about again: it may have been closed by hand."""
+INSTANT = 1e-6
+"""Seconds too short to wait for: what floating-point sums may be off by."""
 
-QUEUE_TIMEOUT = 300.0
-"""Seconds that a call waits for a shared quota where its rate limit does not say."""
+HINT = "Lower the concurrency, raise the quota, or let more calls wait for longer."
 
 
 def enter(
-    policies: Policies, asked: Asked, attempt: Attempt, tokens: int, left: Callable[[], float | None]
+    policies: Policies,
+    asked: Asked,
+    attempt: Attempt,
+    tokens: int,
+    began: float,
+    elsewhere: Callable[[], bool],
 ) -> Steps:
-    """Ask for leave, and wait where a quota is used up; the refusal of breaker or throttling, if any.
+    """Ask for leave, and wait where a quota is used up; the refusal, if any.
 
-    Raises `BudgetExceededError` and `QueueTimeoutError`.
+    ``began`` is when the call began to wait for quotas, and ``elsewhere`` tells whether another deployment
+    may be called instead. Raises `BudgetExceededError` and `QueueError`.
     """
-    lane, clock = attempt.lane, policies.clock
+    lane = attempt.lane
     attempt.claims = _claims(policies, asked, attempt)
-    began = clock.now()
-    while True:
-        request = _request(attempt, tokens)
-        attempt.entered = request.permit
-        reply: EnterReply | None = yield Enter(request)
-        if reply is None:
-            attempt.entered, attempt.is_alone = None, True
-            _go_alone(policies, asked, attempt)
-            return None
-        lane.take_share(1.0)
-        if reply.is_granted:
-            return None
-        attempt.entered = None
-        if reply.verdict == "budget":
-            yield from _ask_for_more(policies, asked, attempt, reply)
-            attempt.claims = _claims(policies, asked, attempt)
-        elif reply.verdict == "rate_limited" and attempt.may_wait:
-            waited, rest = clock.now() - began, left()
-            if waited + reply.wait > _patience(lane) or (rest is not None and reply.wait > rest):
-                raise QueueTimeoutError(
-                    f"the shared rate limit has no room for another {reply.wait:.1f} s",
-                    retry_after=round(reply.wait, 3),
-                    deployment=lane.provider.model,
-                )
-            yield Sleep(max(reply.wait, LEAST_WAIT))
-        else:
-            return _refusal(policies, attempt, reply)
+    queue = _Queue(policies, asked, attempt, tokens, began)
+    try:
+        while True:
+            if not attempt.may_wait and lane.line.is_before(queue.priority):
+                return queue.no_room(0.0)
+            yield from queue.turn()
+            request = _request(attempt, tokens)
+            attempt.entered = request.permit
+            reply: EnterReply | None = yield Enter(request)
+            if reply is None:
+                attempt.entered, attempt.is_alone = None, True
+                yield from _go_alone(policies, asked, attempt)
+                return None
+            lane.take_share(1.0)
+            if reply.is_granted:
+                return None
+            attempt.entered = None
+            if reply.verdict == "budget":
+                queue.leave()  # whoever is asked for more may take a while
+                yield from _ask_for_more(policies, asked, attempt, reply)
+            elif reply.verdict == "rate_limited":
+                lane.fill(reply.wait)
+                if not attempt.may_wait or elsewhere():
+                    return queue.no_room(reply.wait)
+                yield from queue.wait(reply.wait)
+            else:
+                return _refusal(policies, attempt, reply)
+    finally:
+        queue.leave()
+
+
+class _Queue:
+    """One call in the line for a quota that all processes share."""
+
+    __slots__ = ("_began", "_lane", "_most", "_place", "_policies", "_tokens", "_until", "priority")
+
+    def __init__(self, policies: Policies, asked: Asked, attempt: Attempt, tokens: int, began: float) -> None:
+        self.priority = (asked.options and asked.options.priority) or 0
+        self._policies = policies
+        self._lane = attempt.lane
+        self._tokens = tokens
+        self._began = began
+        config = None if attempt.lane.limiter is None else attempt.lane.limiter.config
+        longest = None if config is None else config.queue_timeout
+        self._until = began + (math.inf if longest is None else longest)
+        if asked.deadline is not None:
+            self._until = min(self._until, asked.deadline)
+        self._most = math.inf if config is None else config.max_queue
+        self._place: Place | None = None
+
+    def turn(self) -> Steps:
+        """Wait until nobody goes before this call."""
+        shared = self._policies.shared
+        assert shared is not None
+        if self._place is None:
+            if not self._lane.line.is_before(self.priority) or not shared.health().connected:
+                return
+            self._join(0.0)
+        while self._place is not None and (signal := self._place.turn()) is not None:
+            yield Sleep(self._left(), signal)
+
+    def wait(self, seconds: float) -> Steps:
+        """Wait as the first in line, but not for all of ``seconds``: others may make room before that."""
+        if self._place is None:
+            self._join(seconds)
+        yield Sleep(min(max(seconds, LEAST_WAIT), LOOK_AGAIN, self._left()))
+        self._left()
+
+    def leave(self) -> None:
+        """It is over: the next may ask."""
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
+
+    def no_room(self, seconds: float) -> QueueTimeoutError:
+        """Says that the call cannot go now, and does not wait."""
+        return QueueTimeoutError(
+            "the rate limit that all processes share has no room now",
+            retry_after=round(seconds, 3),
+            deployment=self._lane.provider.model,
+            hint=HINT,
+        )
+
+    def _join(self, seconds: float) -> None:
+        line = self._lane.line
+        if len(line) >= self._most:
+            raise QueueFullError(
+                f"{len(line)} calls wait already for the rate limit that all processes share",
+                retry_after=round(seconds, 3) or None,
+                deployment=self._lane.provider.model,
+                hint=HINT,
+            )
+        self._place = place = line.join(self.priority)
+        self._policies.emit(CallQueued(self._lane.name, self._tokens, place.ahead, round(seconds, 3)))
+
+    def _left(self) -> float:
+        """Seconds that the call may still wait. Raises `QueueTimeoutError` where there are none."""
+        now = self._policies.clock.now()
+        if now >= self._until - INSTANT:
+            raise QueueTimeoutError(
+                f"the call waited {now - self._began:.3g} s for its turn in the rate limit that all"
+                " processes share",
+                deployment=self._lane.provider.model,
+                hint=HINT,
+            )
+        return self._until - now
 
 
 def report(attempt: Attempt, outcome: Outcome, result: Response | LoomError | None) -> LeaveReport:
@@ -82,6 +170,9 @@ def report(attempt: Attempt, outcome: Outcome, result: Response | LoomError | No
 
     usage = None if result is None else result.tokens_used
     throttled = result if isinstance(result, RateLimitError) else None
+    tokens = usage.total if usage is not None and usage.total else None
+    if throttled is not None or not getattr(result, "sent", True):
+        tokens = 0  # the service did not count it
     return LeaveReport(
         attempt.entered or uuid.uuid4().hex,
         attempt.lane.shared_key,
@@ -91,8 +182,7 @@ def report(attempt: Attempt, outcome: Outcome, result: Response | LoomError | No
         throttle_seconds=None if throttled is None else throttled.retry_after,
         take_out_seconds=OUT_SECONDS,
         take_out_reason=getattr(result, "code", ""),
-        tokens=usage.total if usage is not None and usage.total else None,
-        release=not getattr(result, "sent", True),
+        tokens=tokens,
         spent=_spent(attempt, result),
         entered=attempt.entered is not None,
     )
@@ -130,27 +220,26 @@ def _request(attempt: Attempt, tokens: int) -> EnterRequest:
 def _claims(policies: Policies, asked: Asked, attempt: Attempt) -> tuple[BudgetClaim, ...]:
     """What the attempt could cost at worst, for each account."""
     from loom_py.resilience.shared import BudgetClaim
+    from loom_py.resilience.spending import limit_units_of, units_of
 
-    claims = []
+    claims: dict[tuple[str, Unit], BudgetClaim] = {}
+    scope = billing.scope_of(asked)
+
+    def claim(budget: Budget, unit: Unit, limit: int, needed: int) -> None:
+        account = billing.shared_account(budget, scope)
+        known = claims.get((account, unit))
+        if known is None or limit < known.limit:
+            attempt.accounts[account, unit] = budget
+        if known is not None:  # two budgets of one account: it is spent once, and the lower limit holds
+            limit, needed = min(limit, known.limit), max(needed, known.needed)
+        claims[account, unit] = BudgetClaim(account, unit, limit, needed)
+
     for budget, (usd, tokens) in zip(policies.budgets, attempt.worst, strict=True):
-        account = _account(budget, asked)
-        attempt.accounts[account] = budget
         if budget.config.usd is not None and usd is not None:
-            claims.append(BudgetClaim(account, "usd", limit_units_of(budget.config.usd), units_of(usd)))
+            claim(budget, "usd", limit_units_of(budget.config.usd), units_of(usd))
         if budget.config.tokens is not None:
-            claims.append(BudgetClaim(account, "tokens", budget.config.tokens, tokens))
-    return tuple(claims)
-
-
-def _patience(lane: Lane) -> float:
-    """Seconds that a call may wait for a quota."""
-    limit = QUEUE_TIMEOUT if lane.limiter is None else lane.limiter.config.queue_timeout
-    return math.inf if limit is None else limit
-
-
-def _account(budget: Budget, asked: Asked) -> str:
-    account = budget.account(billing.scope_of(asked))
-    return f"{account.per}:{account.agent}:{account.key}"
+            claim(budget, "tokens", budget.config.tokens, tokens)
+    return tuple(claims.values())
 
 
 def _spent(attempt: Attempt, result: Response | LoomError | None) -> tuple[Spending, ...]:
@@ -167,24 +256,33 @@ def _spent(attempt: Attempt, result: Response | LoomError | None) -> tuple[Spend
         if usage is not None and claim.unit == "tokens":
             known = usage.total
         elif usage is not None and cost is not None:
-            usd = attempt.accounts[claim.account].actual(cost, usage)
-            known = None if usd is None else units_of(usd)
+            known = _units(attempt.accounts[claim.account, claim.unit].actual(cost, usage))
         amount = claim.needed if known is None else known
         spent.append(Spending(claim.account, claim.unit, amount, known is None))
     return tuple(spent)
 
 
-def _go_alone(policies: Policies, asked: Asked, attempt: Attempt) -> None:
+def _units(usd: Decimal | None) -> int | None:
+    """An amount in whole units; ``None`` for what is no amount, as for one that is not known."""
+    from loom_py.resilience.spending import units_of
+
+    try:
+        return None if usd is None else units_of(usd)
+    except (ValueError, ArithmeticError):
+        return None
+
+
+def _go_alone(policies: Policies, asked: Asked, attempt: Attempt) -> Steps:
     """The shared state is away: this process keeps to its own share of every limit."""
     assert policies.shared is not None
     share = policies.shared.share()
     attempt.lane.take_share(share)
-    for budget, reservation in attempt.bill:
-        status = budget.status(billing.scope_of(asked))
+    for budget in policies.budgets:
+        look = partial(budget.status, billing.scope_of(asked))
+        status: BudgetStatus = (yield Do(look)) if budget.blocks else look()
         for unit, mine in (("usd", status.usd), ("tokens", status.tokens)):
             if mine.limit is None or mine.spent + mine.reserved <= mine.limit * Decimal(str(share)):
                 continue
-            reservation.release()
             raise billing.refused(
                 policies,
                 BudgetExceededError(
@@ -212,7 +310,7 @@ def _refusal(policies: Policies, attempt: Attempt, reply: EnterReply) -> LoomErr
             sent=False,
         )
     if len(policies.lanes) > 1:  # a deployment by itself is asked about each time
-        lane.close_until(policies.clock.now() + min(reply.wait, LOOK_AGAIN), reply.reason)
+        lane.close(reply.wait, reply.reason)
     return CircuitOpenError(
         f"the circuit breaker that all processes share for {lane.name} is open: {reply.reason}",
         retry_after=None if reply.wait == math.inf else round(reply.wait, 3),
@@ -223,10 +321,12 @@ def _refusal(policies: Policies, attempt: Attempt, reply: EnterReply) -> LoomErr
 
 def _ask_for_more(policies: Policies, asked: Asked, attempt: Attempt, reply: EnterReply) -> Steps:
     """A budget of all processes refuses: ask whoever may approve more. Raises `BudgetExceededError`."""
-    sums, shared = reply.budget, policies.shared
+    from loom_py.resilience.budget import BudgetAlert
+    from loom_py.resilience.spending import amount_in
+
+    sums = reply.budget
     assert sums is not None
-    assert shared is not None
-    budget = next(each for each in policies.budgets if _account(each, asked) == sums.account)
+    budget = attempt.accounts[sums.account, sums.unit]
     needed = next(
         claim.needed for claim in attempt.claims if (claim.account, claim.unit) == (sums.account, sums.unit)
     )
@@ -248,5 +348,3 @@ def _ask_for_more(policies: Policies, asked: Asked, attempt: Attempt, reply: Ent
     more = yield from billing.extended(policies, budget, scope, BudgetAlert.of_refusal(refusal, scope))
     if more <= 0:
         raise billing.refused(policies, refusal, attempt.lane)
-    units = units_of(more) if sums.unit == "usd" else int(more)
-    yield Do(lambda: shared.extend(sums.account, sums.unit, units))

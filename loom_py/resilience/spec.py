@@ -8,10 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loom_py.clock import Clock
+from loom_py.errors import ConfigError
 from loom_py.llm.provider import LLMProvider
-from loom_py.llm.tokenizers import exact_counter
 from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
-from loom_py.resilience.budget import Budget, BudgetConfig
 from loom_py.resilience.deployment import Deployment, priorities
 from loom_py.resilience.events import Emit, Listener, emitter
 from loom_py.resilience.gateway import CLOCK
@@ -23,12 +22,20 @@ from loom_py.resilience.steps import Policies
 from loom_py.resilience.timeouts import Timeouts
 
 if TYPE_CHECKING:
+    from loom_py.resilience.budget import Budget
     from loom_py.resilience.shared import SharedState
 
 __all__ = ["Resilience"]
 
 Check = Callable[[str, Callable[[], object]], object]
 """Tries to make something for a field; what it raises is noted as a problem."""
+
+_USUAL_RETRIES = RetryConfig()
+"""The retries of every agent for which none were asked for."""
+
+
+_QUOTAS = ("tokens_per_minute", "requests_per_minute")
+_ANYONE = Member("anyone", "anyone", 0, 1.0, None, frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +64,36 @@ class Resilience:
             ("circuit_breakers", BreakerConfig, self.breakers),
             ("timeouts", Timeouts, self.timeouts),
         ):
-            for name, value in (settings or {}).items():
-                check(field, partial(make, **{name: value}))
+            if settings and not _fits(make, settings):
+                for name, value in settings.items():  # each by itself, so that each wrong one is noted
+                    check(field, partial(make, **{name: value}))
         if self.rate_limit is not None:
-            check("rate_limit", partial(RateLimitConfig, **self.rate_limit))
+            self._check_rate_limit(check, self.rate_limit)
             if self.rate_limit.get("exact_tokens"):
+                from loom_py.llm.tokenizers import exact_counter
+
                 check("rate_limit", partial(exact_counter, "gpt-4o"))
         for settings in self.budgets:
+            from loom_py.resilience.budget import BudgetConfig
+
             check("budget", partial(BudgetConfig, **settings))
         if self.shared is not None:
             check("shared_state", lambda: self._shared(emitter()))
         for listener in self.listeners:
             check("listener", partial(_check_callable, listener))
         if self.hedge_after is not None:
-            check("hedging", partial(Timeouts, read=self.hedge_after))
+            check("hedging", partial(_check_seconds, "after_seconds", self.hedge_after))
+        if self.strategy is not None:
+            check("load_balancing", partial(Pool, [_ANYONE], self.strategy))
+
+    def _check_rate_limit(self, check: Check, settings: Mapping[str, Any]) -> None:
+        """Each setting by itself, beside a limit that is one."""
+        if all(settings.get(name) is None for name in _QUOTAS):
+            check("rate_limit", partial(RateLimitConfig, **settings))
+            return
+        for name, value in settings.items():
+            if value is not None:
+                check("rate_limit", partial(RateLimitConfig, **{"tokens_per_minute": 1, name: value}))
 
     def ranked(
         self, primary: Sequence[Deployment], balanced: Sequence[Deployment], fallbacks: Sequence[Deployment]
@@ -93,10 +116,12 @@ class Resilience:
     ) -> Policies:
         """The policies of an agent that calls ``providers``, which are those of ``members``."""
         clock, emit = self.clock or CLOCK, emitter(self.listeners)
+        now = clock.now
         names = names_of(providers, [deployment.name for deployment, _ in members])
-        config = BreakerConfig(**(self.breakers or {}))
-        has_breakers = self.breakers is not None or len(members) > 1
-        breakers = CircuitBreakers("deployment", config, clock=clock.now, emit=emit)
+        breakers = None
+        if self.breakers is not None or len(members) > 1:
+            config = BreakerConfig(**(self.breakers or {}))
+            breakers = CircuitBreakers("deployment", config, clock=now, emit=emit)
         lanes = []
         for (deployment, rank), provider, name in zip(members, providers, names, strict=True):
             member = Member(name, name, rank, deployment.weight, deployment.region, deployment.residency)
@@ -105,19 +130,19 @@ class Resilience:
                     provider,
                     member,
                     traffic=traffic_of(provider, clock),
-                    breaker=breakers[name] if has_breakers else None,
+                    breaker=None if breakers is None else breakers[name],
                     rate_limit=self._limit_of(deployment),
                 )
             )
         strategy: Strategy = self.strategy or "priority"
-        pool = Pool([lane.member for lane in lanes], strategy, sticky=self.sticky, clock=clock.now)
+        pool = Pool([lane.member for lane in lanes], strategy, sticky=self.sticky, clock=now)
         return Policies(
             lanes,
             pool,
             clock,
             emit,
-            Retries(RetryConfig(**(self.retries or {})), clock=clock.now),
-            budgets=[Budget(BudgetConfig(**settings), clock=clock) for settings in self.budgets],
+            Retries(RetryConfig(**self.retries) if self.retries else _USUAL_RETRIES, clock=now),
+            budgets=self._budgets(clock) if self.budgets else (),
             shared=None if self.shared is None else self._shared(emit),
             timeouts=None if self.timeouts is None else Timeouts(**self.timeouts),
             hedge_after=self.hedge_after,
@@ -130,11 +155,16 @@ class Resilience:
             return None
         return CircuitBreakers("tool", BreakerConfig(**self.breakers), clock=clock.now, emit=emit)
 
+    def _budgets(self, clock: Clock) -> list[Budget]:
+        from loom_py.resilience.budget import Budget, BudgetConfig
+
+        return [Budget(BudgetConfig(**settings), clock=clock) for settings in self.budgets]
+
     def _limit_of(self, deployment: Deployment) -> RateLimitConfig | None:
         """The rate limit of one deployment: what it says itself comes before what holds for all."""
         own = {
             name: value
-            for name in ("tokens_per_minute", "requests_per_minute")
+            for name in _QUOTAS
             if (value := getattr(deployment, name)) is not None
         }
         if not own and self.rate_limit is None:
@@ -146,6 +176,19 @@ class Resilience:
 
         assert self.shared is not None
         return SharedState(**self.shared, emit=emit)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if type(value) not in (int, float) or not 0 < value < float("inf"):  # type: ignore[operator]
+        raise ConfigError(f"{name} must be seconds above 0, not {value!r}", field=name)
+
+
+def _fits(make: Callable[..., object], settings: Mapping[str, Any]) -> bool:
+    try:
+        make(**settings)
+    except Exception:  # noqa: BLE001 - what is wrong is found out by whoever asks
+        return False
+    return True
 
 
 def _check_callable(listener: object) -> None:

@@ -10,7 +10,6 @@ from loom_py.clock import Clock, Signal
 from loom_py.messages import Message, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.resilience.attempt import Attempt
-from loom_py.resilience.budget import Budget, BudgetAlert
 from loom_py.resilience.call_log import CallLog
 from loom_py.resilience.events import Emit
 from loom_py.resilience.lanes import Lane
@@ -19,6 +18,7 @@ from loom_py.resilience.retry import Retries
 from loom_py.resilience.timeouts import Timeouts
 
 if TYPE_CHECKING:
+    from loom_py.resilience.budget import Budget, BudgetAlert
     from loom_py.resilience.shared import EnterRequest, LeaveReport, SharedState
 
 __all__ = ["Approve", "Asked", "Do", "Enter", "Leave", "Policies", "Send", "Sleep", "Step", "Steps"]
@@ -79,7 +79,10 @@ Steps: TypeAlias = Generator[Step, Any, Any]
 
 @dataclass(slots=True)
 class Policies:
-    """Everything that has a say in a model call. One per agent. ``only`` is the choice among one."""
+    """Everything that has a say in a model call. One per agent.
+
+    ``only`` is the choice among one; ``avoided`` are the deployments whose calls are known to go elsewhere.
+    """
 
     lanes: Sequence[Lane]
     pool: Pool
@@ -94,6 +97,7 @@ class Policies:
     call_log: CallLog = field(default_factory=CallLog)
     by_key: dict[str, Lane] = field(default_factory=dict)
     only: Choice | None = None
+    avoided: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.by_key = {lane.member.key: lane for lane in self.lanes}

@@ -71,12 +71,16 @@ OnResult: TypeAlias = Callable[[ToolCall, ToolResult], None]
 
 @dataclass(slots=True)
 class ReadyCall:
-    """A call that was checked and allowed, and has not run yet. ``timeout`` is in seconds."""
+    """A call that was checked and allowed, and has not run yet.
+
+    ``is_hurried`` says that its time is what the whole chat has left: to be cut off then is no failure.
+    """
 
     call: ToolCall
     tool: Tool[..., Any]
     invocation: Invocation
     permit: Permit
+    is_hurried: bool = False
     settled: bool = field(default=False)
 
     def settle(self, verdict: str) -> None:
@@ -184,10 +188,11 @@ class ToolExecutor:
         except CircuitOpenError as exc:
             return _failed(call, "tool_unavailable", unavailable_text(tool.name, exc))
         timeout = tool.timeout if tool.timeout is not None else self._timeout
-        if within is not None:
-            timeout = within if timeout is None else min(timeout, within)
+        is_hurried = within is not None and (timeout is None or within < timeout)
+        if is_hurried:
+            timeout = within
         function = functools.partial(tool.function, *args, **kwargs)
-        return ReadyCall(call, tool, Invocation(function, tool.is_async, timeout), permit)
+        return ReadyCall(call, tool, Invocation(function, tool.is_async, timeout), permit, is_hurried)
 
     def finish(self, ready: ReadyCall, outcome: Outcome) -> ToolResult:
         """The result for the model; the guard is told how it went.
@@ -198,7 +203,7 @@ class ToolExecutor:
             ready.settle("neutral")
             raise outcome.error
         if outcome.timed_out:
-            ready.settle("failure")
+            ready.settle("neutral" if ready.is_hurried else "failure")
             text = error_text(
                 "tool_timeout",
                 f"the tool {ready.tool.name!r} did not finish within {ready.invocation.timeout:g} s",

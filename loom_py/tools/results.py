@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from pydantic_core import to_json
-
 from loom_py.content import ContentPart, ImagePart, TextPart
 from loom_py.errors import (
     CircuitOpenError,
@@ -51,6 +49,8 @@ def _as_text(value: object) -> str:
 
 
 def _as_json(value: object) -> str:
+    from pydantic_core import to_json
+
     opaque = False
 
     def text_of(item: object) -> str:

@@ -8,13 +8,26 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from loom_py.errors import ToolDefinitionError
 from loom_py.messages import JSONObject, ToolSpec
 from loom_py.tools.annotations import label
 from loom_py.tools.docstrings import parse_docstring
-from loom_py.tools.schema import ArgumentSchema
+
+if TYPE_CHECKING:
+    from loom_py.tools.schema import ArgumentSchema
 
 __all__ = ["Tool", "as_tool", "check_timeout", "tool"]
 
@@ -48,6 +61,7 @@ class Tool(Generic[P, R_co]):
     __name__: str
     __qualname__: str
     __wrapped__: Any
+    _schema: ArgumentSchema
 
     def __init__(
         self,
@@ -58,6 +72,8 @@ class Tool(Generic[P, R_co]):
         timeout: float | None = None,
     ) -> None:
         """Prefer `tool`, `as_tool` or `from_function`; the arguments are those of `from_function`."""
+        from loom_py.tools.schema import ArgumentSchema  # it brings pydantic, which only tools need
+
         self._descriptor: Any = function if isinstance(function, (staticmethod, classmethod)) else None
         target: Any = function if self._descriptor is None else self._descriptor.__func__
         if not callable(target):

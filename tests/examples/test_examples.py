@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -19,12 +20,19 @@ OUTPUT = {
     "streaming.py": '[asks stock with {"product": "Desk Lamp"}]\n[stock says 12]\nThere are',
     "async_many.py": "100 answers",
     "sessions.py": "Your name is Ada.\nYou have not told me your name.\nkept: ada, somebody-else\n",
-    "errors_and_breakers.py": "attempt 4: circuit_open, nothing was sent\nWell again.\nQuite well.\n",
+    "retries.py": "a day's quota\n  RateLimitError, retry after 86400.0 s: 1 requests, 0.0 s\n",
+    "circuit_breakers.py": " 57 s  open → half-open  a failed probe\n 58 s  half-open → closed\n",
+    "rate_limit.py": "40 requests, 0 refused, 180 s\n",
+    "timeouts.py": "\ntotal=0.5: stream_interrupted, 1 requests, 0.",
+    "failover.py": "6 refusals, france 94 answers\nstatus: ok\n",
+    "budget.py": "50 at once, some refused: True, within the budget: True\n",
+    "on_call.py": "no_deployment: ['first', 'second'], retry after 300 s\n",
+    "shared_state.py": "none by the other one" if which("redis-server") else "There is no redis-server here",
     "own_provider.py": "A PROVIDER BY NAME, WITH ITS MODEL, STREAMED [shout-2, cost None]",
     "structured_output.py": "delivery, urgency 5, due 2026-11-03\n1 correction",
     "guardrails.py": "Did you mean dep_delay",
     "costs.py": "ada: 0.0073557 USD, calls: 2\nbob: 0.003168 USD, calls: 1\n",
-    "rehearse_an_outage.py": "minute 2: rate_limit_exceeded 1, service_unavailable 29\n",
+    "rehearse_an_outage.py": "minute 2: answered 1, retries_exhausted 3\n",
     "own_backend.py": "tools: notes_list_resources, notes_describe_resource, notes_query",
     "sql_agent.py": "── query_database failed\nError (query_refused): DELETE is not allowed",
 }

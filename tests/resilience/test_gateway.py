@@ -32,8 +32,8 @@ from loom_py.llm.provider import BaseProvider
 from loom_py.llm.scripted import ScriptedProvider, Step, reply
 from loom_py.messages import Message, Response, TokenUsage, ToolSpec
 from loom_py.options import ChatOptions
-from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
 from loom_py.resilience.attempt import counts_as_failure
+from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
 from loom_py.resilience.gateway import ModelGateway
 
 ASK = ([Message.user("Hi")], (), None, {"agent": "a"})

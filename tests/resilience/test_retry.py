@@ -87,7 +87,7 @@ def test_jitter_comes_on_top_and_differs() -> None:
     waits = [retries.wait(3, DOWN) for _ in range(200)]
     assert all(4 <= wait <= 5 for wait in waits)
     assert max(waits) - min(waits) > 0.5
-    jitters = [retries.jitter() for _ in range(200)]
+    jitters = [retries.jitter(100) for _ in range(200)]
     assert all(0 <= jitter <= 1 for jitter in jitters)
     assert max(jitters) - min(jitters) > 0.5
 

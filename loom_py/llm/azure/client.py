@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import SecretStr
 
 from loom_py._closing import Closing
+from loom_py._json import codec
 from loom_py._log import get_logger
 from loom_py.description import Description, Setting, masked
 from loom_py.errors import (
@@ -44,7 +45,8 @@ from loom_py.llm.azure.schema import EncodedTools, encode_tools
 from loom_py.llm.azure.secrets import Secrets
 from loom_py.llm.azure.stream import StreamDecoder
 from loom_py.llm.azure.surfaces import Surface, choose_surface, profile_on, route_of
-from loom_py.llm.azure.wire import decode_json, encode_json, model_of
+from loom_py.llm.azure.transports import check_fast
+from loom_py.llm.azure.wire import decode_json, encode_body, model_of
 from loom_py.llm.costs import Cost
 from loom_py.llm.models import infer_model
 from loom_py.llm.prices import DeploymentType, PriceSetting
@@ -107,7 +109,7 @@ class _Call:
 
     def decoder(self) -> StreamDecoder:
         """What reads the stream of the present request."""
-        return self.request.surface.stream_decoder(self.tools)
+        return self.request.surface.stream_decoder(self.tools, self._client._codec.loads)
 
     def correct(self, failure: LoomError, *, may_repeat: bool = True) -> None:
         """Write the request anew, put right by what ``failure`` taught; or raise it."""
@@ -144,6 +146,8 @@ class AzureOpenAIClient(Closing, BaseProvider):
         surface: ``"chat"`` or ``"responses"``; ``"auto"``, the default, takes what the model needs.
         api: ``"classic"`` or ``"v1"``; ``"auto"``, the default, goes by the endpoint: one that ends in
             ``/openai/v1`` is the v1 API.
+        fast: whether to use aiohttp and orjson (extra ``fast``); they are used where they are installed,
+            unless this is ``False``. ``True`` raises `MissingDependencyError` where they are not.
         http_client: an ``httpx2.Client`` to use for the sync verbs; it is not closed.
         async_http_client: an ``httpx2.AsyncClient`` for the async verbs; it is not closed.
         wire_debug: print every request and answer to standard error with credentials masked, or
@@ -151,7 +155,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
 
     Endpoint, deployment, credential and API version come from the environment where no argument
     gives them (``AZURE_OPENAI_ENDPOINT``, ``AZURE_OPENAI_DEPLOYMENT``, ``AZURE_OPENAI_API_KEY``,
-    ``AZURE_OPENAI_ENTRA_TOKEN``, ``OPENAI_API_VERSION``). ``OPENAI_API_KEY`` is never read.
+    ``AZURE_OPENAI_ENTRA_TOKEN``, ``OPENAI_API_VERSION``, ``LOOM_FAST``). ``OPENAI_API_KEY`` is never read.
 
     Raises `ConfigError` or one of its kin for wrong settings, at once.
     """
@@ -178,6 +182,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
         genai_prices: bool | None = None,
         surface: Literal["auto", "chat", "responses"] | None = None,
         api: Literal["auto", "classic", "v1"] | None = None,
+        fast: bool | None = None,
         http_client: httpx2.Client | None = None,
         async_http_client: httpx2.AsyncClient | None = None,
         wire_debug: bool | Callable[[str], object] = False,
@@ -207,10 +212,14 @@ class AzureOpenAIClient(Closing, BaseProvider):
                 "genai_prices": genai_prices,
                 "surface": surface,
                 "api": api,
+                "fast": fast,
             },
             has_credential=source is not None or keys is not None,
         )
         config = self.config
+        if config.fast:
+            check_fast()
+        self._codec = codec(config.fast is not False)
         self._tokens = None if source is None else TokenSource(source, config.token_scope)
         has_key = config.api_key is not None or keys is not None
         if has_key and (config.entra_token is not None or self._tokens is not None):
@@ -439,7 +448,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
         settings = call.settings
         http = HttpRequest(
             route_of(surface, config),
-            encode_json(body),
+            encode_body(body, call.tools, self._codec, has_own_messages="messages" not in settings.extra_body),
             dict(settings.extra_headers),
             settings.timeout or config.timeout,
             settings.connect_timeout or CONNECT_TIMEOUT,
@@ -463,7 +472,7 @@ class AzureOpenAIClient(Closing, BaseProvider):
         self._debug.answer(answer.status_code, headers, answer.content)
         model = ""
         try:
-            data = decode_json(answer.content, header(headers, "content-type"))
+            data = decode_json(answer.content, header(headers, "content-type"), self._codec.loads)
             model = model_of(data)
             response = call.request.surface.decode(data, call.tools)
         except LoomError as error:

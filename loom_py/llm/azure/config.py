@@ -41,6 +41,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "api_key": ("AZURE_OPENAI_API_KEY",),
     "entra_token": ("AZURE_OPENAI_ENTRA_TOKEN", "AZURE_OPENAI_AD_TOKEN"),
     "api_version": ("OPENAI_API_VERSION", "AZURE_OPENAI_API_VERSION"),
+    "fast": ("LOOM_FAST",),
 }
 """Where a setting comes from when no argument gives it, first found first taken."""
 
@@ -69,7 +70,8 @@ class AzureOpenAIConfig(BaseModel):
 
     ``surface`` is chat completions or responses, ``auto`` what the model needs; ``api`` is the
     classic API with its versions, or v1, which an endpoint ending in ``/openai/v1`` chooses.
-    ``sources`` says which setting came from an argument or a variable.
+    ``fast`` is whether to use aiohttp and orjson (extra ``fast``): ``None`` if they are installed, ``False``
+    never, and ``True`` demands them. ``sources`` says which setting came from an argument or a variable.
     """
 
     model_config = ConfigDict(
@@ -91,6 +93,7 @@ class AzureOpenAIConfig(BaseModel):
     genai_prices: bool = False
     surface: Literal["auto", "chat", "responses"] = "auto"
     api: Literal["auto", "classic", "v1"] = "auto"
+    fast: bool | None = None
     sources: Mapping[str, str] = Field(default_factory=dict, repr=False)
 
     @model_validator(mode="before")

@@ -10,21 +10,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from loom_py._concurrency import close_bridged, current_loop, is_bridge
 from loom_py.llm.azure.auth import TokenSource
 from loom_py.llm.azure.config import AzureOpenAIConfig
-from loom_py.llm.azure.deadline import LEAST, bound_connecting, bound_reads, deadline
+from loom_py.llm.azure.deadline import LEAST, bound_reads, deadline
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.surfaces import Route
+from loom_py.llm.azure.transports import new_async_client, tls_context
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx2
     from openai import AsyncOpenAI, OpenAI
 
@@ -126,8 +124,36 @@ class AsyncPieces:
         return self
 
     async def __anext__(self) -> bytes:
+        step = self._body.__anext__()
+        try:  # what has come already needs no timer
+            awaited = step.send(None)  # type: ignore[attr-defined]
+        except StopIteration as stop:
+            return cast("bytes", stop.value)
         async with asyncio.timeout(max(self._patience.over - time.monotonic(), LEAST)):
-            return await anext(self._body)
+            return await _Begun(step, awaited)
+
+
+class _Begun:
+    """A step that was begun and waits for ``awaited``; to be awaited in the same task."""
+
+    __slots__ = ("_awaited", "_step")
+
+    def __init__(self, step: Any, awaited: Any) -> None:
+        self._step = step
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        step, awaited = self._step, self._awaited
+        try:
+            while True:
+                try:
+                    said = yield awaited
+                except BaseException as exc:  # noqa: BLE001 - a cancellation above all
+                    awaited = step.throw(exc)
+                else:
+                    awaited = step.send(said)
+        except StopIteration as stop:
+            return cast("bytes", stop.value)
 
 
 class Connections:
@@ -179,18 +205,20 @@ class Connections:
     async def apost(self, request: HttpRequest) -> Answer:
         """`post`, async."""
         seconds = request.patience
-        async with asyncio.timeout(seconds):
-            answer = await self._aopen(request, seconds)
-            try:
-                return Answer(answer.status_code, answer.headers, await answer.aread())
-            finally:
-                await answer.aclose()
+        with _late_alone():
+            async with asyncio.timeout(seconds):
+                answer = await self._aopen(request, seconds)
+                try:
+                    return Answer(answer.status_code, answer.headers, await answer.aread())
+                finally:
+                    await answer.aclose()
 
     async def aopen(self, request: HttpRequest) -> httpx2.Response:
         """`open`, async."""
         seconds = request.patience
-        async with asyncio.timeout(seconds):
-            return await self._aopen(request, seconds)
+        with _late_alone():
+            async with asyncio.timeout(seconds):
+                return await self._aopen(request, seconds)
 
     def _open(self, request: HttpRequest, seconds: float) -> httpx2.Response:
         import httpx2
@@ -200,7 +228,7 @@ class Connections:
             request.route.path,
             content=request.content,
             cast_to=httpx2.Response,
-            options={"headers": request.headers, "timeout": _timeout(seconds, request.connect_timeout)},
+            options=_options(request, seconds),
             stream=True,
             stream_cls=Stream[Any],
         )
@@ -214,7 +242,7 @@ class Connections:
             request.route.path,
             content=request.content,
             cast_to=httpx2.Response,
-            options={"headers": request.headers, "timeout": _timeout(seconds, request.connect_timeout)},
+            options=_options(request, seconds),
             stream=True,
             stream_cls=AsyncStream[Any],
         )
@@ -228,8 +256,10 @@ class Connections:
             if is_v1 not in self._sync_clients:
                 from openai import AzureOpenAI, DefaultHttpxClient, OpenAI
 
+                from loom_py.llm.azure.prepared import keep_requests
+
                 if self._sync_http is None:
-                    self._sync_http = self._http_client or DefaultHttpxClient(verify=_tls())
+                    self._sync_http = self._http_client or DefaultHttpxClient(verify=tls_context())
                     self._debug.listen(self._sync_http)
                     if self._http_client is None:
                         bound_reads(self._sync_http)
@@ -237,6 +267,8 @@ class Connections:
                 kind: Any = OpenAI if is_v1 else AzureOpenAI
                 client = kind(http_client=self._sync_http, **settings)
                 _forget_environment(client)
+                if self._http_client is None:
+                    keep_requests(client)
                 self._sync_clients[is_v1] = client
             return self._sync_clients[is_v1]
 
@@ -246,21 +278,22 @@ class Connections:
         with self._lock:
             pool = self._async_pools.get(loop)
             if pool is None:
-                from openai import DefaultAsyncHttpxClient
-
                 self._forget_closed_loops()
-                pool = _AsyncPool(self._async_http_client or DefaultAsyncHttpxClient(verify=_tls()))
+                fast = self._config.fast is not False
+                pool = _AsyncPool(self._async_http_client or new_async_client(fast=fast))
                 self._debug.alisten(pool.http)
-                if self._async_http_client is None:
-                    bound_connecting(pool.http)
                 self._async_pools[loop] = pool
             if is_v1 not in pool.clients:
                 from openai import AsyncAzureOpenAI, AsyncOpenAI
+
+                from loom_py.llm.azure.prepared import keep_requests
 
                 settings = self._settings(is_v1, is_async=True)
                 kind: Any = AsyncOpenAI if is_v1 else AsyncAzureOpenAI
                 client = kind(http_client=pool.http, **settings)
                 _forget_environment(client)
+                if self._async_http_client is None:
+                    keep_requests(client)
                 pool.clients[is_v1] = client
             return pool.clients[is_v1]
 
@@ -325,6 +358,19 @@ class Connections:
             self._debug.unlisten(pool.http)
 
 
+class _late_alone:  # noqa: N801 - reads as the statement it is used in
+    """A timeout inside says no more than that: not what was being read when it struck."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        if isinstance(exc, TimeoutError):
+            exc.__context__ = None
+
+
 class _AsyncPool:
     """The connections of one event loop, and the SDK's clients that share them."""
 
@@ -342,15 +388,23 @@ def _forget_environment(client: Any) -> None:
     client._custom_headers = {}
 
 
+def _options(request: HttpRequest, seconds: float) -> Any:
+    """What the SDK is told of a request. It copies each default that is left out, which takes longer."""
+    return {
+        "headers": request.headers,
+        "timeout": _timeout(seconds, request.connect_timeout),
+        "max_retries": 0,
+        "params": _NO_PARAMS,
+        "security": _SECURITY,
+    }
+
+
+_NO_PARAMS: dict[str, object] = {}
+_SECURITY = {"bearer_auth": True, "admin_api_key_auth": True}
+"""The kinds of credentials that a request may carry: the SDK's own default."""
+
+
 def _timeout(seconds: float, connect: float = CONNECT_TIMEOUT) -> httpx2.Timeout:
     import httpx2
 
     return httpx2.Timeout(seconds, connect=min(seconds, connect))
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """One TLS context for the process: reading the certificates is most of a client's cost."""
-    import httpx2
-
-    return httpx2.create_ssl_context()

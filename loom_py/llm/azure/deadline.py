@@ -12,7 +12,7 @@ import time
 from contextvars import ContextVar, Token
 from typing import Any
 
-__all__ = ["bound_connecting", "bound_reads", "deadline"]
+__all__ = ["LEAST", "bound_reads", "deadline"]
 
 LEAST = 0.001
 """Seconds for a read after the deadline: enough to fail as a timeout of the transport."""
@@ -88,59 +88,10 @@ class _Backend:
         return getattr(self._backend, name)
 
 
-class _AsyncStream:
-    """An async connection whose TLS gets what its TCP left of the time to connect."""
-
-    def __init__(self, stream: Any, connected_by: float | None) -> None:
-        self._stream = stream
-        self._connected_by = connected_by
-
-    async def start_tls(
-        self,
-        ssl_context: Any,
-        server_hostname: Any = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the transport's own interface
-    ) -> Any:
-        return await self._stream.start_tls(ssl_context, server_hostname, _left(timeout, self._connected_by))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-class _AsyncBackend:
-    """What opens async connections."""
-
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the transport's own interface
-        **kwargs: Any,
-    ) -> Any:
-        end = None if timeout is None else time.monotonic() + timeout
-        return _AsyncStream(await self._backend.connect_tcp(host, port, timeout=timeout, **kwargs), end)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-
 def bound_reads(client: Any) -> None:
     """Prepare a new ``httpx2.Client`` of ours; one with another kind of transport stays as it is."""
-    _wrap_backends(client, _Backend)
-
-
-def bound_connecting(client: Any) -> None:
-    """Prepare a new ``httpx2.AsyncClient`` of ours in the same way, for connecting alone."""
-    _wrap_backends(client, _AsyncBackend)
-
-
-def _wrap_backends(client: Any, kind: type[_Backend | _AsyncBackend]) -> None:
-    transports = [getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()]
-    for transport in transports:
+    for transport in (getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()):
         pool = getattr(transport, "_pool", None)
         backend = getattr(pool, "_network_backend", None)
         if backend is not None:
-            pool._network_backend = kind(backend)  # type: ignore[union-attr]
+            pool._network_backend = _Backend(backend)  # type: ignore[union-attr]

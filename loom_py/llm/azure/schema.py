@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,13 @@ class EncodedTools:
     definitions: tuple[dict[str, Any], ...] = ()
     to_wire: Mapping[str, str] = field(default_factory=dict)
     from_wire: Mapping[str, str] = field(default_factory=dict)
+    _json: list[bytes] = field(default_factory=list, repr=False, compare=False)
+
+    def json(self, dumps: Callable[[Any], bytes]) -> bytes:
+        """The definitions as JSON, written by ``dumps`` the first time and kept."""
+        if not self._json:
+            self._json.append(dumps(self.definitions))
+        return self._json[0]
 
     def wire_name(self, name: str) -> str:
         """The name to send for the tool ``name``, also one that is not among the tools."""

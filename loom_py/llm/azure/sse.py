@@ -13,35 +13,60 @@ __all__ = ["SSEReader"]
 class SSEReader:
     """Feed it bytes, get the data of each event that is complete."""
 
-    __slots__ = ("_buffer", "_data", "_started")
+    __slots__ = ("_buffer", "_data", "_pending", "_started")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._pending: list[bytes] = []
         self._data: list[bytes] = []
         self._started = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of every event that ``chunk`` completes."""
+        if self._started:
+            if not (self._buffer or self._pending or self._data) and chunk[-2:] == b"\n\n" and b"\r" not in chunk:
+                return self._whole(chunk)
+            if b"\n" not in chunk and b"\r" not in chunk and self._buffer[-1:] != b"\r":
+                self._pending.append(chunk)  # a long line is looked at when it ends, not with each piece
+                return []
+        if self._pending:
+            self._buffer += b"".join(self._pending)
+            self._pending.clear()
         self._buffer += chunk
         if not self._started:
             if b"\xef\xbb\xbf".startswith(self._buffer[:3]) and len(self._buffer) < 3:
                 return []
             self._buffer = self._buffer.removeprefix(b"\xef\xbb\xbf")
             self._started = True
-        events = []
+        events: list[bytes] = []
         for line in self._lines():
-            if line:
-                self._take(line)
-            elif self._data:
-                events.append(b"\n".join(self._data))
-                self._data.clear()
+            self._line(line, events)
         return events
+
+    def _whole(self, chunk: bytes) -> list[bytes]:
+        """The data of events that are all there, with lines that end in LF."""
+        events: list[bytes] = []
+        for event in chunk[:-2].split(b"\n\n"):
+            if event[:6] == b"data: " and b"\n" not in event:
+                events.append(event[6:])
+            else:
+                for line in (*event.split(b"\n"), b""):
+                    self._line(line, events)
+        return events
+
+    def _line(self, line: bytes, events: list[bytes]) -> None:
+        if line:
+            self._take(line)
+        elif self._data:
+            events.append(b"\n".join(self._data))
+            self._data.clear()
 
     def rest(self) -> bytes:
         """The data of an event that was not closed by an empty line before the end."""
-        if self._buffer:
-            self._take(self._buffer.rstrip(b"\r"))
+        if last := self._buffer + b"".join(self._pending):
+            self._take(last.rstrip(b"\r"))
             self._buffer = b""
+            self._pending.clear()
         data, self._data = self._data, []
         return b"\n".join(data)
 

@@ -7,10 +7,10 @@ reason has come and, after it, the usage chunk or ``[DONE]``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from loom_py._json import STANDARD
 from loom_py.errors import (
     ContentFilterError,
     ProviderError,
@@ -53,6 +53,13 @@ class Assembly:
     _text: list[str]
     _usage: TokenUsage | None
 
+    def text(self, chunk: Any) -> TextDelta | None:
+        """The event of a chunk that brings a piece of text and nothing else.
+
+        ``None`` for every other chunk, which is left for ``feed``.
+        """
+        return None
+
     @property
     def has_output(self) -> bool:
         """Whether any text or tool call has come."""
@@ -88,6 +95,12 @@ class Assembly:
         )
 
 
+_NEWS_OF_CHUNK = ("error", "usage", "prompt_filter_results")
+_NEWS_OF_CHOICE = ("index", "finish_reason")
+_NEWS_OF_DELTA = ("refusal", "tool_calls")
+"""What a chunk may say besides its text, where it is not empty."""
+
+
 class StreamAssembler(Assembly):
     """The state of one streamed reply: fed with chunks, it gives events and at last the response."""
 
@@ -100,6 +113,7 @@ class StreamAssembler(Assembly):
         self._model = ""
         self._finish_reason = ""
         self._verdicts: dict[str, Any] = {}
+        self._last_verdicts: Any = None
         self._prompt_verdicts: Any = None
         self._offsets: Any = None
         self._service_tier = ""
@@ -129,6 +143,27 @@ class StreamAssembler(Assembly):
         """Whether any text or tool call has come."""
         return bool(self._text or self._calls)
 
+    def text(self, chunk: Any) -> TextDelta | None:
+        try:
+            (choice,) = chunk["choices"]
+            delta = choice["delta"]
+            text = delta["content"]
+        except (TypeError, KeyError, ValueError, AttributeError):
+            return None
+        if (
+            type(text) is not str
+            or not text
+            or not self._model
+            or any(map(chunk.get, _NEWS_OF_CHUNK))
+            or any(map(choice.get, _NEWS_OF_CHOICE))
+            or any(map(delta.get, _NEWS_OF_DELTA))
+            or (chunk.get("service_tier") or self._service_tier) != self._service_tier
+            or (choice.get("content_filter_results") or self._last_verdicts) != self._last_verdicts
+        ):
+            return None
+        self._text.append(text)
+        return TextDelta(text)
+
     def feed(self, chunk: Any) -> Iterator[StreamEvent]:
         """The events in one chunk. Raises the typed error of an error chunk."""
         if not isinstance(chunk, Mapping):
@@ -156,7 +191,9 @@ class StreamAssembler(Assembly):
             for fragment in fragments if isinstance(fragments, list) else ():
                 if isinstance(fragment, Mapping):
                     yield from self._fragment(fragment)
-        verdicts = filter_verdicts(choice.get("content_filter_results"))
+        if found := choice.get("content_filter_results"):
+            self._last_verdicts = found
+        verdicts = filter_verdicts(found)
         for category, verdict in verdicts.items():
             if not is_filtered(self._verdicts.get(category)):
                 self._verdicts[category] = verdict
@@ -237,9 +274,11 @@ class StreamDecoder:
         tools: EncodedTools = NO_TOOLS,
         assembler: Any = None,
         decode: Callable[[Any, EncodedTools], Response] = decode_response,
+        loads: Callable[[bytes], Any] = STANDARD.loads,
     ) -> None:
         self._tools = tools
         self._decode = decode
+        self._loads = loads
         self._reader = SSEReader()
         self._head: bytes | None = b""
         self._document: list[bytes] | None = None
@@ -273,24 +312,27 @@ class StreamDecoder:
             self._document.append(data)
             return
         for payload in self._reader.feed(data):
-            yield from self._payload(payload)
+            self.payloads += 1
+            if payload.strip() == b"[DONE]":
+                self._done = True
+                continue
+            chunk = self._chunk(payload)
+            if (text := self.assembler.text(chunk)) is not None:
+                yield text
+            else:
+                yield from self.assembler.feed(chunk)
 
-    def _payload(self, payload: bytes) -> Iterator[StreamEvent]:
-        self.payloads += 1
-        if payload.strip() == b"[DONE]":
-            self._done = True
-            return
+    def _chunk(self, payload: bytes) -> Any:
         try:
-            chunk = json.loads(payload)
+            return self._loads(payload)
         except (ValueError, RecursionError):
             shown = payload[:80].decode("utf-8", "replace")
             raise self.assembler.interrupted(f"a chunk of the stream is not JSON: {shown!r}") from None
-        yield from self.assembler.feed(chunk)
 
     def finish(self) -> tuple[list[StreamEvent], Response]:
         """After the last byte: the events still due, and the whole response."""
         if self._document is not None:
-            self._answer = decode_json(b"".join(self._document))
+            self._answer = decode_json(b"".join(self._document), None, self._loads)
             response = self._decode(self._answer, self._tools)
             return list(events_of(response))[:-2], response
         events = self._last_payload(self._reader.rest())
@@ -312,7 +354,7 @@ class StreamDecoder:
             self._done = True
             return []
         try:
-            chunk = json.loads(rest)
+            chunk = self._loads(rest)
         except (ValueError, RecursionError):
             return []
         return list(self.assembler.feed(chunk))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
+from loom_py._json import STANDARD
 from loom_py.llm.azure.config import AzureOpenAIConfig
 from loom_py.llm.azure.responses import decode_responses
 from loom_py.llm.azure.responses_request import encode_responses_request
@@ -50,9 +51,11 @@ class Surface:
     decode: Callable[[Any, EncodedTools], Response]
     assembler: Callable[[EncodedTools], StreamAssembler | ResponsesAssembler]
 
-    def stream_decoder(self, tools: EncodedTools) -> StreamDecoder:
-        """What puts a streamed answer of this surface together."""
-        return StreamDecoder(tools, self.assembler(tools), self.decode)
+    def stream_decoder(
+        self, tools: EncodedTools, loads: Callable[[bytes], Any] = STANDARD.loads
+    ) -> StreamDecoder:
+        """What puts a streamed answer of this surface together, its JSON read by ``loads``."""
+        return StreamDecoder(tools, self.assembler(tools), self.decode, loads)
 
 
 def _encode_chat(

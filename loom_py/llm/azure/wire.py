@@ -7,11 +7,11 @@ bodies are understood in `errors`.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from loom_py._json import STANDARD, Codec
 from loom_py.errors import (
     ConfigError,
     ContentFilterError,
@@ -29,6 +29,7 @@ __all__ = [
     "decode_json",
     "decode_response",
     "decode_usage",
+    "encode_body",
     "encode_json",
     "encode_request",
     "finish",
@@ -179,23 +180,46 @@ def encode_json(body: Mapping[str, Any]) -> bytes:
 
     Half of a surrogate pair, as undecodable file names have, becomes a question mark.
     """
+    return _written(STANDARD.dumps, body)
+
+
+def encode_body(
+    body: dict[str, Any], tools: EncodedTools, codec: Codec = STANDARD, *, has_own_messages: bool = False
+) -> bytes:
+    """`encode_json` of a whole body, in which the definitions of ``tools`` are not written anew.
+
+    With ``has_own_messages`` its messages are as `encode_request` wrote them, and ``codec`` may write them.
+    """
+    rest, parts = dict(body), []
+    if has_own_messages and "messages" in rest:
+        parts.append(b'"messages":' + _written(codec.dumps_text, rest.pop("messages")))
+    if tools.definitions and rest.get("tools") == list(tools.definitions):
+        del rest["tools"]
+        parts.append(b'"tools":' + _written(tools.json, STANDARD.dumps))
+    if rest:
+        parts.append(_written(STANDARD.dumps, rest)[1:-1])
+    return b"{" + b",".join(parts) + b"}"
+
+
+def _written(write: Callable[[Any], bytes], value: Any) -> bytes:
     try:
-        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return write(value)
     except (TypeError, ValueError, RecursionError) as exc:
         raise ConfigError(f"the request cannot be written as JSON: {exc}", field="messages") from None
-    return text.encode("utf-8", "replace")
 
 
 # ── answers ──────────────────────────────────────────────────────────────────────────────
 
 
-def decode_json(body: bytes, content_type: str | None = None) -> Any:
+def decode_json(
+    body: bytes, content_type: str | None = None, loads: Callable[[bytes], Any] = STANDARD.loads
+) -> Any:
     """The JSON of an answer with status 200, whatever its Content-Type claims.
 
     Raises `MalformedResponseError` that says what it is instead.
     """
     try:
-        return json.loads(body)
+        return loads(body)
     except (ValueError, RecursionError):
         pass
     start = body.lstrip()[:1]

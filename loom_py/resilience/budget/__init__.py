@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from loom_py.resilience.budget.config import Approve, BudgetConfig, Granted, Per, UnknownPrice
-from loom_py.resilience.budget.policy import Budget, Reservation
+from loom_py.resilience.budget.policy import Budget, Reservation, granted
 from loom_py.resilience.budget.status import BudgetAlert, BudgetStatus, Scope, UnitStatus
 from loom_py.resilience.budget.unknown_price import dearest_price
 
@@ -32,4 +32,5 @@ __all__ = [
     "UnitStatus",
     "UnknownPrice",
     "dearest_price",
+    "granted",
 ]

@@ -33,7 +33,7 @@ from loom_py.resilience.spending import (
     units_of,
 )
 
-__all__ = ["Budget", "Reservation"]
+__all__ = ["Budget", "Reservation", "granted"]
 
 _DAY = 86_400
 _EPOCH = dt.date(1970, 1, 1)
@@ -179,7 +179,7 @@ class Budget:
         limit = self._limits.usd if unit == "usd" else self._limits.tokens
         if limit is None:
             raise ConfigError(f"the budget has no limit in {unit}", field=unit)
-        units = _granted(unit, amount)
+        units = granted(unit, amount)
         account = self.account(scope)
         tally = self.ledger.extend(account, unit, units) if units else self.ledger.balance(account).of(unit)
         return amount_in(unit, limit + tally.extra)
@@ -327,8 +327,8 @@ def _ledger(config: BudgetConfig, clock: Clock, given: SpendingLedger | None) ->
     return config.ledger, False
 
 
-def _granted(unit: Unit, amount: object) -> int:
-    """What was granted, in whole units; 0 for no more."""
+def granted(unit: Unit, amount: object) -> int:
+    """What was granted, in whole units; 0 for no more. Raises `ConfigError` for what is no such amount."""
     if amount is None or amount is False:
         return 0
     try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from contextlib import suppress
+from typing import Any, TypeAlias, TypeVar, cast
 
 from loom_py import Agent
 from loom_py.clock import VirtualClock
@@ -22,15 +22,29 @@ Verb: TypeAlias = Callable[..., Coroutine[Any, Any, Response]]
 PATIENCE = 20.0
 """Real seconds after which a rehearsal in which nothing moves is called stuck."""
 
-_threads = ThreadPoolExecutor(64, thread_name_prefix="pilot")
-
-
 # ── the four verbs, each as a coroutine ──────────────────────────────────────────────────
 
 
 async def in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Call blocking ``function`` in a thread; there are enough of them for all."""
-    return await asyncio.get_running_loop().run_in_executor(_threads, partial(function, *args, **kwargs))
+    """Call blocking ``function`` in a thread of its own, which keeps no test run from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(cast("T", result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as exc:
+            error = exc
+        with suppress(RuntimeError):  # the loop has gone meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="pilot", daemon=True).start()
+    return await future
 
 
 async def chat(agent: Agent, message: str = "Hi", **more: Any) -> Response:
@@ -82,7 +96,7 @@ async def _threaded(agent: Agent, message: str, more: dict[str, Any]) -> AsyncIt
 async def settled(is_so: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait, in real time, until something is so. Raises `TimeoutError` if it never is."""
     end = time.monotonic() + seconds
-    while not is_so():  # noqa: ASYNC110 - there is no event for it
+    while not is_so():
         if time.monotonic() > end:
             raise TimeoutError("it never came to be")
         await asyncio.sleep(0.001)
@@ -117,9 +131,13 @@ async def fly(
     """
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
-        while await all_asleep(clock, tasks, also):
-            if clock.now() >= until or not clock.advance_to_next():
-                break
+        stuck = 0
+        while clock.now() < until and await all_asleep(clock, tasks, also):
+            stuck = 0 if clock.advance_to_next() else stuck + 1
+            if stuck:  # who slept a moment ago has been woken by a signal
+                await asyncio.sleep(0.001)
+            if stuck * 0.001 > PATIENCE:
+                raise TimeoutError("all sleep without end")
     finally:
         for task in tasks:
             task.cancel()
@@ -139,10 +157,16 @@ def held(agent: Agent) -> list[str]:
         if limits is not None and (limits.tokens_reserved or limits.queued):
             found.append(f"{name}: {limits.tokens_reserved} tokens reserved, {limits.queued} queued")
         breaker = lane.breaker
-        if breaker is not None and breaker.state == "half-open" and not agent.circuit_breakers[name].is_available:
+        if (
+            breaker is not None
+            and breaker.state == "half-open"
+            and not agent.circuit_breakers[name].is_available
+        ):
             found.append(f"{name}: a probe is out")
     for status in health.budgets:
-        found += [f"{status.per}: {sums.reserved} reserved" for sums in (status.usd, status.tokens) if sums.reserved]
+        found += [
+            f"{status.per}: {sums.reserved} reserved" for sums in (status.usd, status.tokens) if sums.reserved
+        ]
     return found
 
 

@@ -1,0 +1,1 @@
+"""Our client, our agent, and the plain SDK they are measured against."""

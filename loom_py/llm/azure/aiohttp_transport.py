@@ -1,0 +1,155 @@
+"""Async requests by aiohttp, whose parser is written in C: extra ``fast``.
+
+A transport of httpx2 like any other: the SDK on top of it does not know. Failures come out as the kinds
+that httpx2's own transport raises, so that a call fails in the same way on both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Iterator
+
+import aiohttp
+import httpx2
+from yarl import URL
+
+__all__ = ["AiohttpTransport"]
+
+MOST_HEAD = 65_536
+"""Bytes of one line of an answer's head; aiohttp's own limit is shorter than what gateways send."""
+
+MOST_HEADERS = 1_000
+"""Header lines of an answer."""
+
+EXACT = 1e9
+"""Seconds from which on aiohttp may round a timeout up."""
+
+PIECE = 262_144
+"""Bytes of a large body that are handed over at once."""
+
+_KINDS: tuple[tuple[type[BaseException], type[httpx2.TransportError]], ...] = (
+    (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
+    (aiohttp.ServerTimeoutError, httpx2.ReadTimeout),
+    (aiohttp.ClientConnectorError, httpx2.ConnectError),
+    (aiohttp.ServerDisconnectedError, httpx2.RemoteProtocolError),
+    (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
+    (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
+    (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
+    (aiohttp.ClientConnectionError, httpx2.ReadError),
+    (TimeoutError, httpx2.ReadTimeout),
+    (OSError, httpx2.ReadError),
+    (ValueError, httpx2.LocalProtocolError),
+)
+"""What aiohttp raises -> what it is for httpx2; the first that fits."""
+
+
+class AiohttpTransport(httpx2.AsyncBaseTransport):
+    """Sends requests of one event loop. Connections are kept for ``keepalive`` seconds of rest."""
+
+    def __init__(self, tls: ssl.SSLContext, *, connections: int, keepalive: float) -> None:
+        self._tls = tls
+        self._connections = connections
+        self._keepalive = keepalive
+        self._session: aiohttp.ClientSession | None = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = _Connector(
+                limit=self._connections, keepalive_timeout=self._keepalive, ssl=self._tls
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),  # the client above keeps the cookies
+                auto_decompress=False,  # and decodes
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+                max_line_size=MOST_HEAD,
+                max_field_size=MOST_HEAD,
+                max_headers=MOST_HEADERS,
+            )
+        return self._session
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The answer to ``request``, its body unread. Raises errors of httpx2."""
+        seconds = request.extensions.get("timeout", {})
+        with _errors_of_httpx2():
+            answer = await self._opened().request(
+                request.method,
+                URL(str(request.url), encoded=True),
+                data=_data(await request.aread()),
+                headers=request.headers.multi_items(),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    connect=seconds.get("pool"),
+                    sock_connect=seconds.get("connect"),
+                    sock_read=seconds.get("read"),
+                    ceil_threshold=EXACT,
+                ),
+            )
+        return httpx2.Response(
+            answer.status,
+            headers=list(answer.raw_headers),
+            stream=_Body(answer),
+            extensions={
+                "http_version": b"HTTP/1.1",
+                "reason_phrase": (answer.reason or "").encode("ascii", "replace"),
+            },
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A pool that says nothing when an event loop ends before it: the connections went with the loop."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or its event loop is."""
+        return super().closed or self._loop.is_closed()
+
+    def __del__(self) -> None:
+        pass
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The body of an answer as it comes, still encoded."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        content = self._answer.content
+        with _errors_of_httpx2():
+            while data := await content.readany():
+                yield data
+
+    async def aclose(self) -> None:
+        self._answer.close()
+
+
+def _data(body: bytes) -> bytes | AsyncIterator[bytes] | None:
+    """A body as aiohttp takes it: a large one in pieces, between which other work gets its turn."""
+    if len(body) <= PIECE:
+        return body or None
+    return _pieces(body)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), PIECE):
+        yield body[start : start + PIECE]
+
+
+@contextlib.contextmanager
+def _errors_of_httpx2() -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:
+        kind = next((kind for raised, kind in _KINDS if isinstance(exc, raised)), None)
+        if kind is None:
+            raise
+        raise kind(str(exc) or type(exc).__name__) from exc
