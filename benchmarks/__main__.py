@@ -14,7 +14,7 @@ from benchmarks.lineup import ours, peers
 from benchmarks.peers import PEERS
 from benchmarks.peers.environments import default_cache
 from benchmarks.race import Race
-from benchmarks.report import markdown
+from benchmarks.report import markdown, renew_page
 from benchmarks.suite import METRICS, POLICIES, TINY, run
 
 
@@ -34,6 +34,9 @@ def main() -> None:
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report.to_dict(), indent=1) + "\n")
         print(f"written to {arguments.json}", file=sys.stderr)
+    if arguments.page is not None:
+        renew_page(report, arguments.page)
+        print(f"figures renewed in {arguments.page}", file=sys.stderr)
     if arguments.plot is not None:
         from scripts.plots.performance import draw_report
 
@@ -59,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tiny", action="store_true", help="only see that everything works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round to this file")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="also put the tables into this page, between its marks"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the ratios, as SVG")
     return parser
 

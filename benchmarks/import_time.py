@@ -10,6 +10,8 @@ from benchmarks.figures import PLAIN, Figure
 from benchmarks.race import Entry, Race, clean_environment
 
 NAME = "import_time"
+MOST_ROUNDS = 5
+"""Each takes every contender a second or more."""
 
 
 def measure(race: Race, *, rounds: int | None = None) -> Figure:
@@ -19,7 +21,7 @@ def measure(race: Race, *, rounds: int | None = None) -> Figure:
     runs: dict[str, list[float]] = {name: [] for name in statements}
     for name, statement in statements.items():  # once uncounted, to write and warm the compiled files
         _cpu_of(pythons[name], statement)
-    for _ in range(race.rounds if rounds is None else rounds):
+    for _ in range(min(race.rounds, MOST_ROUNDS) if rounds is None else rounds):
         for name, statement in statements.items():
             bare = _cpu_of(pythons[name], "pass")
             runs[name].append(_cpu_of(pythons[name], statement) - bare)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from benchmarks.figures import PLAIN, Figure
 from benchmarks.suite import POLICIES, Report
 
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 TIMES = ("plain_call", "tool_rounds", "stream_chunks", "long_history", "in_flight")
 SIZES = ("import_time", "construction", "construction_memory", "idle_agents", "steady_memory")
 
@@ -25,6 +27,15 @@ def markdown(report: Report) -> str:
         missing = [f"- {name}: {reason}" for name, reason in report.problems.items()]
         parts.append("Not measured:\n\n" + "\n".join(missing))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def renew_page(report: Report, page: Path) -> None:
+    """Put the tables into a page, between its two marks. Raises `ValueError` where it has none."""
+    text = page.read_text()
+    if not (BEGIN in text and END in text):
+        raise ValueError(f"{page} has no {BEGIN} and {END} to put the figures between")
+    before, _, rest = text.partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n\n{markdown(report)}\n{END}{rest.partition(END)[2]}")
 
 
 def ratio_table(report: Report) -> str:
@@ -82,12 +93,11 @@ def policy_table(report: Report) -> str:
 
 def versions(report: Report) -> str:
     """What was installed, each once, beside the contender it was first seen with."""
-    lines = []
+    lines: dict[str, str] = {}
     for name, found in report.versions.items():
         text = ", ".join(f"{package} {version}" for package, version in found.items())
-        if text and text not in lines:
-            lines.append(f"- {name}: {text}")
-    return "Versions:\n\n" + "\n".join(lines)
+        lines.setdefault(text, f"- {name}: {text}")
+    return "Versions:\n\n" + "\n".join(lines.values())
 
 
 def _ratio(figure: Figure, name: str) -> str:

@@ -1,7 +1,7 @@
 """JSON by the fastest reader there is, with the same results whichever that is.
 
-The standard library's ``json`` decides what is right. ``orjson`` (extra ``fast``) is used where it is known to
-agree, and what it refuses is read or written by ``json`` after all.
+The standard library's ``json`` decides what is right. ``orjson`` (extra ``fast``) is used where it is known
+to agree, and what it refuses is read or written by ``json`` after all.
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from structlog.contextvars import bound_contextvars
-
 from loom_py._chat import chat_id
 from loom_py._log import get_logger
 from loom_py.errors import LoomError
@@ -56,6 +54,8 @@ class Turn:
 
         Never around a ``yield``: what is bound there would show in the reader of the stream.
         """
+        from structlog.contextvars import bound_contextvars  # costly to import, so only for a chat
+
         token = _under_way.set((*_under_way.get(), self))
         chat = chat_id.set(self.fields["chat_id"])
         try:

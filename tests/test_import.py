@@ -48,6 +48,12 @@ def test_an_agent_without_tools_and_budgets_imports_neither_pydantic_nor_what_bu
     assert not {"loom_py.resilience.budget", "loom_py.resilience.spending", "loom_py.guardrails"} & modules
 
 
+def test_building_an_agent_imports_structlog_no_sooner_than_its_first_chat() -> None:
+    statement = f"from loom_py import AgentBuilder, ScriptedProvider; {SCRIPTED}"
+    assert "structlog" not in _modules_after(statement)
+    assert "structlog" in _modules_after(f"{statement}.chat('hi')")
+
+
 def test_the_first_tool_imports_pydantic() -> None:
     assert "pydantic" not in _modules_after("from loom_py import tool")
     assert "pydantic" in _modules_after("from loom_py import tool; tool(lambda: 1, name='one')")

@@ -13,6 +13,8 @@ from loom_py.resilience.attempt import Attempt, was_billed
 
 __all__ = ["CallLog"]
 
+_log = get_logger()
+
 _PERHAPS = Cost.unknown("the call broke off: it may have been billed")
 
 
@@ -21,16 +23,15 @@ class CallLog:
 
     def __init__(self, ledger: CostLedger | None = None) -> None:
         self.ledger = ledger
-        self._log = get_logger()
 
     def answered(
         self, attempt: Attempt, response: Response, cost: Cost, fields: Mapping[str, Any], seconds: float
     ) -> None:
         """An attempt gave a response, which cost so much."""
         self._book(cost, attempt, fields)
-        if self._log.is_on:
+        if _log.is_on:
             usage = response.tokens_used
-            self._log.info(
+            _log.info(
                 "model_call",
                 **{**fields, **attempt.fields()},
                 model=response.model,
@@ -50,7 +51,7 @@ class CallLog:
             self._book(Cost.of_error(error), attempt, fields, failed=True)
         elif was_billed(error) is None:
             self._book(_PERHAPS, attempt, fields, failed=True)
-        self._log.warning(
+        _log.warning(
             "model_call_failed",
             **{**fields, **attempt.fields(), **_error_fields(error)},
             latency_ms=_milliseconds(seconds),
@@ -59,13 +60,11 @@ class CallLog:
     def cancelled(self, attempt: Attempt, fields: Mapping[str, Any], seconds: float) -> None:
         """The caller went away during an attempt, which may be billed all the same."""
         self._book(_PERHAPS, attempt, fields, failed=True)
-        self._log.info(
-            "model_call_cancelled", **{**fields, **attempt.fields()}, latency_ms=_milliseconds(seconds)
-        )
+        _log.info("model_call_cancelled", **{**fields, **attempt.fields()}, latency_ms=_milliseconds(seconds))
 
     def refused(self, error: LoomError, fields: Mapping[str, Any]) -> None:
         """A policy did not let the call through: nothing was sent."""
-        self._log.warning("model_call_refused", **{**fields, **_error_fields(error)})
+        _log.warning("model_call_refused", **{**fields, **_error_fields(error)})
 
     def _book(self, cost: Cost, attempt: Attempt, fields: Mapping[str, Any], *, failed: bool = False) -> None:
         if self.ledger is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from loom_py.errors import ConfigError
 from loom_py.llm.provider import LLMProvider
@@ -21,6 +21,8 @@ _CREDENTIALS = frozenset({"api_key", "entra_token", "credential"})
 _MODELS = frozenset({"deployment_id", "model"})
 _ALTERNATIVES = (_CREDENTIALS, _MODELS)
 """Settings of which one takes the place of the others."""
+_NO_TAGS: frozenset[str] = frozenset()
+_VERBS = ("chat", "achat", "stream_chat", "astream_chat")
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -281,7 +283,7 @@ def _checked_provider(provider: object) -> LLMProvider | str:
         if not _provider_name(provider):
             raise ConfigError("a deployment's provider needs a name", field="provider")
         return provider.strip()
-    if isinstance(provider, type) or not isinstance(provider, LLMProvider):
+    if isinstance(provider, type) or not _is_provider(provider):
         kind = f"the class {provider.__name__}" if isinstance(provider, type) else type(provider).__name__
         raise ConfigError(
             f"{kind} is not an LLM provider",
@@ -289,6 +291,13 @@ def _checked_provider(provider: object) -> LLMProvider | str:
             hint="Give an LLMProvider, the name of an installed one, or use Deployment.azure(…).",
         )
     return provider
+
+
+def _is_provider(thing: object) -> TypeGuard[LLMProvider]:
+    """``isinstance(thing, LLMProvider)``, which in Python 3.11 takes longer than all else of an agent."""
+    if not (hasattr(thing, "name") and hasattr(thing, "model")):
+        return False
+    return all(callable(getattr(thing, verb, None)) for verb in _VERBS)
 
 
 def _merged(settings: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -321,7 +330,7 @@ def _text(name: str, value: object) -> str | None:
 def _tags(residency: object) -> frozenset[str]:
     tags: object = [residency] if isinstance(residency, str) else residency
     if tags is None:
-        return frozenset()
+        return _NO_TAGS
     if not isinstance(tags, Collection) or isinstance(tags, (bytes, bytearray, Mapping)):
         raise ConfigError(
             f"residency must be a tag or several, such as 'eu', not {type(residency).__name__}",

@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
-from tenacity import RetryCallState, stop_after_attempt, wait_exponential, wait_random
+from tenacity import RetryCallState, wait_exponential, wait_random
 from tenacity.wait import wait_base
 
 from loom_py.errors import ConfigError, LoomError
@@ -150,16 +151,25 @@ class Retries:
     def __init__(self, config: RetryConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
         self.budget = RetryBudget(config.budget_ratio, config.budget_minimum, clock=clock)
-        self._jitter = wait_random(0, config.jitter_seconds)
+
+    @cached_property
+    def _jitter(self) -> WaitStrategy:
+        return wait_random(0, self.config.jitter_seconds)
+
+    @cached_property
+    def _wait(self) -> WaitStrategy:
+        """Made when something first fails, as most agents never need it."""
+        config = self.config
+        if config.wait is not None:
+            return wait_as_told(config.wait, self._jitter)
         backoff = wait_exponential(
             multiplier=config.initial_seconds, exp_base=config.multiplier, max=config.max_seconds
         )
-        self._wait = wait_as_told(config.wait or backoff + self._jitter, self._jitter)
-        self._stop = stop_after_attempt(config.max_attempts)
+        return wait_as_told(backoff + wait_random(0, config.jitter_seconds), self._jitter)
 
     def is_over(self, attempts: int) -> bool:
         """Whether ``attempts`` are all there may be."""
-        return self._stop(_state(attempts, None))
+        return attempts >= self.config.max_attempts
 
     def wait(self, attempts: int, error: LoomError | None) -> float:
         """Seconds to wait after attempt number ``attempts`` failed with ``error``.

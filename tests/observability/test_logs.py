@@ -34,7 +34,7 @@ def broken() -> str:
 def run():
     provider = ScriptedProvider([call("broken"), "done", ServiceUnavailableError("down")])
     builder = AgentBuilder().with_llm(provider).with_tools(broken)
-    agent = builder.with_circuit_breakers(failure_threshold=1).build()
+    agent = builder.with_circuit_breakers(failure_threshold=1).with_retries(max_attempts=1).build()
     agent.chat("Go", session_id="s")
     try:
         agent.chat("Go")
@@ -91,6 +91,7 @@ def test_one_call_writes_json_lines() -> None:
         "model_call",
         "circuit_breaker",
         "tool_call",
+        "tool_withheld",
         "model_call",
         "chat",
         "circuit_breaker",

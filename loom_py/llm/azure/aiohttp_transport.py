@@ -55,9 +55,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = _Connector(
-                limit=self._connections, keepalive_timeout=self._keepalive, ssl=self._tls
-            )
+            connector = _Connector(limit=self._connections, keepalive_timeout=self._keepalive, ssl=self._tls)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),  # the client above keeps the cookies
@@ -112,7 +110,7 @@ class _Connector(aiohttp.TCPConnector):
         """Whether it is closed, or its event loop is."""
         return super().closed or self._loop.is_closed()
 
-    def __del__(self) -> None:
+    def __del__(self, _warnings: object = None) -> None:
         pass
 
 

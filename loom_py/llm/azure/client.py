@@ -446,9 +446,11 @@ class AzureOpenAIClient(Closing, BaseProvider):
         )
         body = lessons.apply(body)
         settings = call.settings
+        own = "messages" not in settings.extra_body
+        content = encode_body(body, call.tools, self._codec, has_own_messages=own)
         http = HttpRequest(
             route_of(surface, config),
-            encode_body(body, call.tools, self._codec, has_own_messages="messages" not in settings.extra_body),
+            content,
             dict(settings.extra_headers),
             settings.timeout or config.timeout,
             settings.connect_timeout or CONNECT_TIMEOUT,

@@ -126,7 +126,7 @@ class AsyncPieces:
     async def __anext__(self) -> bytes:
         step = self._body.__anext__()
         try:  # what has come already needs no timer
-            awaited = step.send(None)  # type: ignore[attr-defined]
+            awaited = step.send(None)
         except StopIteration as stop:
             return cast("bytes", stop.value)
         async with asyncio.timeout(max(self._patience.over - time.monotonic(), LEAST)):
@@ -278,9 +278,13 @@ class Connections:
         with self._lock:
             pool = self._async_pools.get(loop)
             if pool is None:
+                from openai import DefaultAsyncHttpxClient
+
                 self._forget_closed_loops()
                 fast = self._config.fast is not False
-                pool = _AsyncPool(self._async_http_client or new_async_client(fast=fast))
+                pool = _AsyncPool(
+                    self._async_http_client or new_async_client(DefaultAsyncHttpxClient, fast=fast)
+                )
                 self._debug.alisten(pool.http)
                 self._async_pools[loop] = pool
             if is_v1 not in pool.clients:
@@ -368,7 +372,7 @@ class _late_alone:  # noqa: N801 - reads as the statement it is used in
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         if isinstance(exc, TimeoutError):
-            exc.__context__ = None
+            exc.__context__ = exc.__cause__ = None
 
 
 class _AsyncPool:

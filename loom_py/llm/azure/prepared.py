@@ -6,12 +6,9 @@ the call before. `KeptRequests` lets it do so once for each credential and each 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
-
-if TYPE_CHECKING:
-    from openai._models import FinalRequestOptions
 
 __all__ = ["KeptRequests", "keep_requests"]
 
@@ -36,10 +33,11 @@ class KeptRequests:
         self._build = client._build_request
         self._kept: dict[tuple[Any, ...], _Kept] = {}
 
-    def __call__(self, options: FinalRequestOptions, *, retries_taken: int = 0) -> httpx2.Request:
+    def __call__(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
         """The request for ``options``, whose content is bytes."""
         content, timeout, client = options.content, options.timeout, self._client
-        if not isinstance(content, bytes) or not isinstance(timeout, httpx2.Timeout) or client._client.cookies:
+        is_usual = isinstance(content, bytes) and isinstance(timeout, httpx2.Timeout)
+        if not is_usual or client._client.cookies:
             return self._built(options, retries_taken)
         asked: Any = options.headers
         key = (options.url, retries_taken, client.api_key, *asked.items())
@@ -60,7 +58,7 @@ class KeptRequests:
         request.read()
         return request
 
-    def _built(self, options: FinalRequestOptions, retries_taken: int) -> httpx2.Request:
+    def _built(self, options: Any, retries_taken: int) -> httpx2.Request:
         request: httpx2.Request = self._build(options, retries_taken=retries_taken)
         return request
 

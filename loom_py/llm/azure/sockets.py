@@ -123,7 +123,7 @@ class AsyncStream(asyncio.Protocol):
         """Hand over ``buffer``; wait until the network has taken most of what it was given."""
         if not buffer:
             return
-        if self._closed or self._ended and self._failure is not None:
+        if self._closed or (self._ended and self._failure is not None):
             raise httpcore2.WriteError(str(self._failure or "the connection is closed"))
         if self._head:
             if len(buffer) <= WRITTEN_TOGETHER:
@@ -209,7 +209,7 @@ class AsyncStream(asyncio.Protocol):
     def _has_news(self) -> bool:
         """Whether there is something on the socket that asyncio has not read yet."""
         if self._poll is None:
-            descriptor = self._transport.get_extra_info("socket").fileno()
+            descriptor: int = self._transport.get_extra_info("socket").fileno()
             if descriptor < 0 or not hasattr(select, "poll"):
                 return descriptor < 0
             poll = select.poll()

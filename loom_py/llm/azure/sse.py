@@ -23,25 +23,39 @@ class SSEReader:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of every event that ``chunk`` completes."""
-        if self._started:
-            if not (self._buffer or self._pending or self._data) and chunk[-2:] == b"\n\n" and b"\r" not in chunk:
-                return self._whole(chunk)
-            if b"\n" not in chunk and b"\r" not in chunk and self._buffer[-1:] != b"\r":
-                self._pending.append(chunk)  # a long line is looked at when it ends, not with each piece
+        if b"\r" not in chunk and self._started and self._buffer[-1:] != b"\r":
+            if b"\n" not in chunk:  # a long line is looked at when it ends, not with each piece
+                self._pending.append(chunk)
                 return []
-        if self._pending:
-            self._buffer += b"".join(self._pending)
-            self._pending.clear()
-        self._buffer += chunk
+            if not self._data and b"\r" not in self._buffer:
+                return self._by_events(self._gathered() + chunk)
+        self._buffer = self._gathered() + chunk
         if not self._started:
             if b"\xef\xbb\xbf".startswith(self._buffer[:3]) and len(self._buffer) < 3:
                 return []
             self._buffer = self._buffer.removeprefix(b"\xef\xbb\xbf")
             self._started = True
+        return self._by_lines()
+
+    def _gathered(self) -> bytes:
+        """What was not looked at yet."""
+        if self._pending:
+            self._buffer = b"".join((self._buffer, *self._pending))
+            self._pending.clear()
+        return self._buffer
+
+    def _by_lines(self) -> list[bytes]:
         events: list[bytes] = []
         for line in self._lines():
             self._line(line, events)
         return events
+
+    def _by_events(self, buffer: bytes) -> list[bytes]:
+        """The data of events whose lines end in LF: those that are all there at once, the rest by lines."""
+        end = buffer.rfind(b"\n\n") + 2
+        events = self._whole(buffer[:end]) if end > 1 else []
+        self._buffer = buffer[end:] if end > 1 else buffer
+        return events + self._by_lines()
 
     def _whole(self, chunk: bytes) -> list[bytes]:
         """The data of events that are all there, with lines that end in LF."""
@@ -63,10 +77,9 @@ class SSEReader:
 
     def rest(self) -> bytes:
         """The data of an event that was not closed by an empty line before the end."""
-        if last := self._buffer + b"".join(self._pending):
+        if last := self._gathered():
             self._take(last.rstrip(b"\r"))
             self._buffer = b""
-            self._pending.clear()
         data, self._data = self._data, []
         return b"\n".join(data)
 

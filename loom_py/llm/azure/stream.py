@@ -19,6 +19,7 @@ from loom_py.errors import (
 )
 from loom_py.events import StreamEvent, TextDelta, ToolCallCompleted, ToolCallStarted
 from loom_py.llm.azure.errors import error_from_body, filter_verdicts, is_error
+from loom_py.llm.azure.repeats import Repeats
 from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
 from loom_py.llm.azure.sse import SSEReader
 from loom_py.llm.azure.wire import (
@@ -53,12 +54,12 @@ class Assembly:
     _text: list[str]
     _usage: TokenUsage | None
 
-    def text(self, chunk: Any) -> TextDelta | None:
-        """The event of a chunk that brings a piece of text and nothing else.
+    def text_of(self, chunk: Any) -> str:
+        """The text of a chunk that brings a piece of text and nothing else that is new.
 
-        ``None`` for every other chunk, which is left for ``feed``.
+        Empty for every other chunk, which is left for ``feed``.
         """
-        return None
+        return ""
 
     @property
     def has_output(self) -> bool:
@@ -93,12 +94,6 @@ class Assembly:
             provider_code=error.provider_code,
             retry_after=error.retry_after,
         )
-
-
-_NEWS_OF_CHUNK = ("error", "usage", "prompt_filter_results")
-_NEWS_OF_CHOICE = ("index", "finish_reason")
-_NEWS_OF_DELTA = ("refusal", "tool_calls")
-"""What a chunk may say besides its text, where it is not empty."""
 
 
 class StreamAssembler(Assembly):
@@ -143,24 +138,32 @@ class StreamAssembler(Assembly):
         """Whether any text or tool call has come."""
         return bool(self._text or self._calls)
 
-    def text(self, chunk: Any) -> TextDelta | None:
+    def text_of(self, chunk: Any) -> str:
         try:
             (choice,) = chunk["choices"]
             delta = choice["delta"]
             text = delta["content"]
         except (TypeError, KeyError, ValueError, AttributeError):
-            return None
+            return ""
+        if type(text) is not str or not self._model:
+            return ""
+        chunk_says, choice_says = chunk.get, choice.get
         if (
-            type(text) is not str
-            or not text
-            or not self._model
-            or any(map(chunk.get, _NEWS_OF_CHUNK))
-            or any(map(choice.get, _NEWS_OF_CHOICE))
-            or any(map(delta.get, _NEWS_OF_DELTA))
-            or (chunk.get("service_tier") or self._service_tier) != self._service_tier
-            or (choice.get("content_filter_results") or self._last_verdicts) != self._last_verdicts
+            chunk_says("error")
+            or chunk_says("usage")
+            or chunk_says("prompt_filter_results")
+            or choice_says("index")
+            or choice_says("finish_reason")
+            or delta.get("refusal")
+            or delta.get("tool_calls")
+            or (chunk_says("service_tier") or self._service_tier) != self._service_tier
+            or (choice_says("content_filter_results") or self._last_verdicts) != self._last_verdicts
         ):
-            return None
+            return ""
+        return text
+
+    def take(self, text: str) -> TextDelta:
+        """The event of the next piece of the text."""
         self._text.append(text)
         return TextDelta(text)
 
@@ -280,6 +283,7 @@ class StreamDecoder:
         self._decode = decode
         self._loads = loads
         self._reader = SSEReader()
+        self._repeats = Repeats()
         self._head: bytes | None = b""
         self._document: list[bytes] | None = None
         self._done = False
@@ -313,14 +317,23 @@ class StreamDecoder:
             return
         for payload in self._reader.feed(data):
             self.payloads += 1
-            if payload.strip() == b"[DONE]":
+            if payload[:1] != b"{" and payload.strip() == b"[DONE]":
                 self._done = True
                 continue
+            assembler, repeats = self.assembler, self._repeats
+            if (text := repeats.text(payload)) is not None:
+                yield assembler.take(text)
+                continue
             chunk = self._chunk(payload)
-            if (text := self.assembler.text(chunk)) is not None:
-                yield text
+            if text := assembler.text_of(chunk):
+                repeats.learn(payload, text, self._text_in)
+                yield assembler.take(text)
             else:
-                yield from self.assembler.feed(chunk)
+                repeats.forget()
+                yield from assembler.feed(chunk)
+
+    def _text_in(self, payload: bytes) -> str:
+        return self.assembler.text_of(self._chunk(payload))
 
     def _chunk(self, payload: bytes) -> Any:
         try:

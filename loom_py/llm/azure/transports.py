@@ -1,8 +1,9 @@
-"""Which HTTP transport the async verbs use: aiohttp where it is installed (extra ``fast``), else httpx2's own."""
+"""Which HTTP transport the async verbs use: aiohttp where it is there (extra ``fast``), else httpx2's own."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -45,21 +46,19 @@ def check_fast() -> None:
         )
 
 
-def new_async_client(*, fast: bool) -> httpx2.AsyncClient:
-    """A client for the running event loop, prepared for the SDK.
+def new_async_client(make: Callable[..., httpx2.AsyncClient], *, fast: bool) -> httpx2.AsyncClient:
+    """A client for the running event loop; ``make`` is the SDK's own way to make one.
 
     What goes through a proxy of the environment stays on httpx2's own transport, which knows them all.
     """
-    from openai import DefaultAsyncHttpxClient
-
     if fast and has_aiohttp() and not _has_proxy():
         from loom_py.llm.azure.aiohttp_transport import AiohttpTransport
 
         transport = AiohttpTransport(tls_context(), connections=CONNECTIONS, keepalive=KEEPALIVE)
-        return DefaultAsyncHttpxClient(transport=transport)
+        return make(transport=transport)
     from loom_py.llm.azure.sockets import use_asyncio_sockets
 
-    client = DefaultAsyncHttpxClient(verify=tls_context())
+    client = make(verify=tls_context())
     use_asyncio_sockets(client)
     return client
 

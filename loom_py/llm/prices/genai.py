@@ -6,7 +6,6 @@ import datetime as dt
 import re
 from decimal import Decimal
 from functools import cached_property
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -85,6 +84,8 @@ class GenAIPrices:
         price = _price(found[1], moment)
         if price is None:
             return None
+        from importlib.metadata import version
+
         source = f"{self.name} {version(self.name)}, its prices of {found[0].name}"
         return PriceRow(name, price, source=source)
 

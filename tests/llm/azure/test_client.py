@@ -734,7 +734,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ntransfer-encoding: chunked\r\n\r\n
 DRIPS = {
     "json": (OK % b"application/json", b"1\r\n \r\n"),
     "headers": (b"HTTP/1.1 200 OK\r\n", b"x-drip: 1\r\n"),
-    "status": (b"", b"H"),
+    "status": (b"HTTP/1.1 200 ", b"O"),
     "refusal": (b"HTTP/1.1 500 Oh\r\ncontent-length: 100000\r\n\r\n", b" "),
     "comments": (OK % b"text/event-stream", b"8\r\n: ping\n\n\r\n"),
 }

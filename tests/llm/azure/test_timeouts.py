@@ -204,7 +204,7 @@ async def test_a_stream_that_goes_on_and_on_is_cut_with_what_had_come(verb: str)
 
 DRIPS = {
     "json": (OK % b"application/json", chunked(b" ")),
-    "status": (b"", b"H"),
+    "status": (b"HTTP/1.1 200 ", b"O"),
     "headers": (b"HTTP/1.1 200 OK\r\n", b"x-drip: 1\r\n"),
     "comments": (OK % b"text/event-stream", chunked(b": ping\n\n")),
     "a chunk's head": (OK % b"text/event-stream" + b"5;", b"x"),
