@@ -81,6 +81,7 @@ class Agent(Closing):
         self._policies = self._gateway.policies
         timeouts = self._policies.timeouts
         self._tool_breakers = tool_breakers
+        self._known_withheld: frozenset[str] = frozenset()
         self._executor = ToolExecutor(
             self.tools, timeout=None if timeouts is None else timeouts.tool, guard=tool_breakers
         )
@@ -314,12 +315,14 @@ class Agent(Closing):
         return tuple(spec for spec in self._specs if guard.available(spec.name))
 
     def _withheld(self, offered: Sequence[ToolSpec]) -> list[str]:
-        """The names of the tools that are out of service; whoever listens hears of each."""
+        """The names of the tools that are out of service; whoever listens hears of each, once."""
         if len(offered) == len(self._specs) or self._tool_breakers is None:
+            self._known_withheld = frozenset()
             return []
         there = {spec.name for spec in offered}
         names = [spec.name for spec in self._specs if spec.name not in there]
-        for name in names:
+        known, self._known_withheld = self._known_withheld, frozenset(names)
+        for name in self._known_withheld - known:
             wait = self._tool_breakers[name].stats().retry_after
             self._policies.emit(ToolWithheld(name, None if wait is None else round(wait, 1)))
         return names

@@ -162,11 +162,7 @@ class Resilience:
 
     def _limit_of(self, deployment: Deployment) -> RateLimitConfig | None:
         """The rate limit of one deployment: what it says itself comes before what holds for all."""
-        own = {
-            name: value
-            for name in _QUOTAS
-            if (value := getattr(deployment, name)) is not None
-        }
+        own = {name: value for name in _QUOTAS if (value := getattr(deployment, name)) is not None}
         if not own and self.rate_limit is None:
             return None
         return RateLimitConfig(**{**(self.rate_limit or {}), **own})

@@ -33,7 +33,7 @@ def draw_report(report: Mapping[str, Any], path: Path) -> None:
     """Bars of CPU over the plain SDK's, on a logarithmic scale: to the left is less."""
     figures = [report["figures"][name] for name in METRICS if name in report["figures"]]
     names = [name for name in report["contenders"] if name != PLAIN and "client" not in name]
-    figure, (axis,) = panels(1, height=0.9 + 0.16 * len(figures) * (len(names) + 1))
+    figure, (axis,) = panels(1, height=0.9 + 0.13 * len(figures) * (len(names) + 1))
     width = 0.86 / max(len(names), 1)
     for row, each in enumerate(figures):
         for index, name in enumerate(names):
@@ -58,7 +58,7 @@ def draw_report(report: Mapping[str, Any], path: Path) -> None:
 
 def _label(axis: Any, figures: list[Mapping[str, Any]]) -> None:
     axis.set_xscale("log")
-    axis.set_xlim(0.002, 12)
+    axis.set_xlim(0.0006, 16)
     ticks = [0.01, 0.03, 0.1, 0.3, 1, 3]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()

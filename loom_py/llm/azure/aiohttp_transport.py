@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
@@ -52,6 +53,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         self._connections = connections
         self._keepalive = keepalive
         self._session: aiohttp.ClientSession | None = None
+        self._forgotten: weakref.finalize[[], AiohttpTransport]
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -65,6 +67,8 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 max_field_size=MOST_HEAD,
                 max_headers=MOST_HEADERS,
             )
+            # One that was never closed would complain when it goes, as no other transport does.
+            self._forgotten = weakref.finalize(self, self._session.detach)
         return self._session
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -99,16 +103,12 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         """Close every connection."""
         session, self._session = self._session, None
         if session is not None:
+            self._forgotten.detach()
             await session.close()
 
 
 class _Connector(aiohttp.TCPConnector):
-    """A pool that says nothing when an event loop ends before it: the connections went with the loop."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether it is closed, or its event loop is."""
-        return super().closed or self._loop.is_closed()
+    """A pool that was never closed goes without a word, as httpx2's own does."""
 
     def __del__(self, _warnings: object = None) -> None:
         pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from itertools import product
 from typing import Any, Protocol, TypeAlias
 
@@ -265,9 +265,10 @@ def _priced(
 ) -> Cost:
     parts = row.price.parts(usage)._asdict()
     parts["fee"] = Decimal(0) if fee is None else fee.price.cost(usage)
-    with localcontext(EXACT):
-        parts = {name: plain(part * multiplier) for name, part in parts.items()}
-    source = row.source if multiplier == 1 else f"{row.source}, times {multiplier}"
+    source = row.source
+    if multiplier != 1:
+        parts = {name: plain(EXACT.multiply(part, multiplier)) for name, part in parts.items()}
+        source = f"{source}, times {multiplier}"
     return Cost(total(parts.values()), **parts, **facts, source=source, date=row.date)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from loom_py.llm.prices.amounts import EXACT, Amount, amount_of, plain, total
@@ -11,6 +11,7 @@ from loom_py.messages import TokenUsage
 
 __all__ = ["ModelPrice", "TokenCosts"]
 
+_ZERO = Decimal(0)
 _MONEY = ("input", "output", "cached_input", "cache_write")
 _TIER = ("above_input", "above_output", "above_cached_input", "above_cache_write")
 
@@ -118,5 +119,6 @@ class ModelPrice:
 
 def _cost(tokens: int, price: Decimal) -> Decimal:
     """So many tokens at a price per million."""
-    with localcontext(EXACT):
-        return plain((tokens * price).scaleb(-6))
+    if not tokens:
+        return _ZERO
+    return plain(EXACT.scaleb(EXACT.multiply(price, tokens), -6))

@@ -43,7 +43,7 @@ from loom_py.resilience.events import (
 from tests.resilience.promises.pilot import VERBS, Heard, Verb, chat, held, in_thread, settled
 
 ONE = "azure-openai/one"
-QUICK = {"heartbeat": 0.2, "lease": 1.0, "timeout": 5}
+QUICK: dict[str, Any] = {"heartbeat": 0.2, "lease": 1.0, "timeout": 5}
 BILLED = 200
 """Tokens of every answer, 20 of them for what was asked."""
 
@@ -66,7 +66,7 @@ class Fleet:
 
     def base(self, **settings: Any) -> AgentBuilder:
         """Calls one deployment, once."""
-        options = {"max_tokens": 500, "model_name": "gpt-4o-2024-11-20", **settings}
+        options: dict[str, Any] = {"max_tokens": 500, "model_name": "gpt-4o-2024-11-20", **settings}
         builder = AgentBuilder().with_azure_openai_llm(**self.azure.client_kwargs("one"), **options)
         return builder.with_retries(max_attempts=1)
 
@@ -78,7 +78,7 @@ class Fleet:
         return builder.with_failover([two], sticky=False)
 
     def of(self, builder: AgentBuilder, count: int = 2, **settings: Any) -> list[Agent]:
-        """So many agents. Each has a clock of its own: with the same one they would share throttling and limiter."""
+        """So many agents. With one clock for all they would share throttling and limiter in the process."""
         shared = builder.with_shared_state(self.server.url, **{**QUICK, **settings})
         made = [shared.with_clock(RealClock()).build() for _ in range(count)]
         self.agents += made
@@ -92,10 +92,8 @@ class Fleet:
         """What calls hold in Redis now: nothing, where none is under way."""
         keys: list[str] = self.server.command("KEYS", "*")
         found = [key for key in keys if ":permits:" in key]
-        for key in keys:
-            if ":account:" in key and (reserved := self.server.command("HGET", key, "reserved")) != "0":
-                found.append(f"{key}: {reserved} reserved")
-        return found
+        accounts = [key for key in keys if ":account:" in key]
+        return found + [key for key in accounts if self.server.command("HGET", key, "reserved") != "0"]
 
     async def emptied(self, seconds: float = 3.0) -> None:
         """Wait until calls hold nothing in Redis."""
@@ -201,7 +199,7 @@ async def test_a_pool_that_others_have_forced_open_says_so_at_once(fleet: Fleet)
 
 
 async def test_one_probe_is_sent_whoever_asks_and_its_success_is_for_all(fleet: Fleet) -> None:
-    settings = {"failure_threshold": 1, "success_threshold": 1, "open_seconds": 0.3}
+    settings: dict[str, Any] = {"failure_threshold": 1, "success_threshold": 1, "open_seconds": 0.3}
     agents = fleet.of(fleet.base().with_circuit_breakers(**settings), 3)
     fleet.azure.fail_next(503)
     assert isinstance(await outcome(chat, agents[0]), ServiceUnavailableError)
@@ -277,7 +275,11 @@ CALLER = """
 
 def callers(peers: Callable[..., Any], azure: Any, count: int, calls: int, **policies: Any) -> list[str]:
     """What so many processes got, all at once, from so many calls each."""
-    settings = {**azure.client_kwargs("one"), "max_tokens": 900, "model_name": "gpt-4o-2024-11-20"}
+    settings: dict[str, Any] = {
+        **azure.client_kwargs("one"),
+        "max_tokens": 900,
+        "model_name": "gpt-4o-2024-11-20",
+    }
     started = [peers(CALLER) for _ in range(count)]
     for peer in started:
         peer.tell({"azure": settings, "policies": policies, "calls": calls})
@@ -422,14 +424,14 @@ def test_processes_never_spend_more_than_their_budget(redis_server: Any, peers: 
 
 @verbs
 async def test_a_refusal_tells_the_sums_of_all(ask: Verb, fleet: Fleet) -> None:
-    one, other = fleet.of(fleet.base().with_budget(tokens=1000, per="agent"))
+    one, other = fleet.of(fleet.base().with_budget(tokens=900, per="agent"))
     await ask(one)
     await ask(one)
     refused = await outcome(ask, other)
     assert isinstance(refused, BudgetExceededError)
     assert (refused.scope, refused.unit) == ("agent", "tokens")
-    assert (refused.limit, refused.spent, refused.reserved) == (1000, 2 * BILLED, 0)
-    assert refused.needed > 600
+    assert [refused.limit, refused.spent, refused.reserved] == [900, 2 * BILLED, 0]
+    assert refused.needed > 500
     assert refused.ledger is not None
     assert fleet.asked() == 2
     assert held(other) == fleet.in_redis() == []
@@ -473,7 +475,7 @@ async def test_whoever_may_approve_more_is_asked_once_for_each_refusal(fleet: Fl
         alerts.append(alert)
         return 1000 if alert.refused else None
 
-    budget = {"tokens": 1000, "per": "agent", "soft": 1, "approve": approve}
+    budget: dict[str, Any] = {"tokens": 1000, "per": "agent", "soft": 1, "approve": approve}
     (agent,) = fleet.of(fleet.base().with_budget(**budget), 1)
     for _ in range(12):
         assert (await chat(agent)).message == "Hello!"
@@ -486,7 +488,7 @@ async def test_an_approval_at_the_soft_threshold_is_for_all_too(fleet: Fleet) ->
     def approve(alert: BudgetAlert) -> int:
         return 1000
 
-    budget = {"tokens": 1000, "per": "agent", "soft": 0.5}
+    budget: dict[str, Any] = {"tokens": 1000, "per": "agent", "soft": 0.5}
     (asking,) = fleet.of(fleet.base().with_budget(**budget, approve=approve), 1)
     (other,) = fleet.of(fleet.base().with_budget(**budget), 1)
     await chat(asking)
@@ -497,7 +499,7 @@ async def test_an_approval_at_the_soft_threshold_is_for_all_too(fleet: Fleet) ->
 
 
 @pytest.mark.parametrize("pers", [("chat", "session"), ("session", "chat"), ("agent", "agent")])
-async def test_budgets_that_count_on_one_account_count_once(pers: tuple[str, str], fleet: Fleet) -> None:
+async def test_budgets_that_count_on_one_account_count_once(pers: tuple[Any, Any], fleet: Fleet) -> None:
     first, second = pers
     builder = fleet.base().with_budget(tokens=1000, per=first).with_budget(tokens=5000, per=second)
     (agent,) = fleet.of(builder.with_name("flights"), 1)
@@ -529,7 +531,7 @@ async def test_agents_of_other_names_have_other_budgets(fleet: Fleet) -> None:
 
 
 async def test_a_cancelled_probe_is_free_at_once_and_its_money_is_uncertain(fleet: Fleet) -> None:
-    settings = {"failure_threshold": 1, "success_threshold": 1, "open_seconds": 0.2}
+    settings: dict[str, Any] = {"failure_threshold": 1, "success_threshold": 1, "open_seconds": 0.2}
     base = fleet.base().with_circuit_breakers(**settings).with_budget(tokens=10_000, per="agent")
     one, other = fleet.of(base)
     fleet.azure.fail_next(503)
@@ -642,12 +644,17 @@ async def test_nothing_is_left_in_redis_after_200_calls_of_all_kinds(fleet: Flee
 async def test_what_a_killed_process_held_is_free_after_the_lease(
     fleet: Fleet, peers: Callable[..., Any]
 ) -> None:
-    breakers = {"failure_threshold": 1, "success_threshold": 1, "open_seconds": 0.2}
-    limit, money = {"tokens_per_minute": 2000}, {"tokens": 3500, "per": "agent"}
+    breakers: dict[str, Any] = {"failure_threshold": 1, "success_threshold": 1, "open_seconds": 0.2}
+    limit: dict[str, Any] = {"tokens_per_minute": 2000}
+    money: dict[str, Any] = {"tokens": 3500, "per": "agent"}
     base = fleet.base(max_tokens=900).with_circuit_breakers(**breakers)
     (agent,) = fleet.of(base.with_rate_limit(**limit).with_budget(**money), 1)
     peer = peers(CALLER)
-    settings = {**fleet.azure.client_kwargs("one"), "max_tokens": 900, "model_name": "gpt-4o-2024-11-20"}
+    settings: dict[str, Any] = {
+        **fleet.azure.client_kwargs("one"),
+        "max_tokens": 900,
+        "model_name": "gpt-4o-2024-11-20",
+    }
     policies = {"circuit_breakers": breakers, "rate_limit": limit, "budget": money}
     peer.tell({"azure": settings, "policies": policies, "calls": 1})
     assert await in_thread(peer.hear) == "ready"
@@ -691,6 +698,7 @@ async def test_calls_go_on_with_a_share_while_redis_is_away_and_whole_again_afte
     one, other = fleet.of(limited.with_budget(tokens=4000, per="agent"), timeout=2)
     for agent in (one, other):
         await ask(agent)
+    await settled(lambda: [agent.health().shared.processes for agent in fleet.agents] == [2, 2])  # type: ignore[union-attr]
     own_redis.stop()
     answers = []
     while not isinstance(answer := await outcome(ask, one), BudgetExceededError):
@@ -805,7 +813,7 @@ async def test_the_attempt_that_loses_a_race_gives_its_permit_back(ask: Verb, fl
 
 
 async def test_no_second_attempt_is_made_where_the_shared_quota_has_no_room(fleet: Fleet) -> None:
-    limit = {"tokens_per_minute": 800}
+    limit: dict[str, Any] = {"tokens_per_minute": 800}
     (other,) = fleet.of(fleet.pool().with_hedging(after_seconds=0.1).with_rate_limit(**limit), 1)
     settings: Any = {**fleet.azure.client_kwargs("two"), "max_tokens": 500}
     (one,) = fleet.of(AgentBuilder().with_azure_openai_llm(**settings).with_rate_limit(**limit), 1)
