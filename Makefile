@@ -5,13 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt plugins/loom-needle/pyproject.toml
 
-.PHONY: help demo test lint types floors unit docs docs-serve format bench constraints clean
+.PHONY: help demo test lint types floors unit docs docs-serve format bench bench-peers constraints clean
 
 help:
 	@echo "make demo    watch an agent answer questions over a real database, offline"
 	@echo "make test    format, lint, types, floors, docs and every test"
 	@echo "make format  let ruff rewrite the sources"
-	@echo "make bench   measure import time and the overhead of a call"
+	@echo "make bench   measure ours against the plain SDK (make bench-peers: against other libraries too)"
 	@echo "make docs    build the documentation into site/ (make docs-serve shows it)"
 	@echo "make clean   remove the virtual environment and everything that was built"
 
@@ -57,6 +57,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(VENV)/.dev
+	$(BIN)/python -m benchmarks --peers $(if $(CACHE),--cache $(CACHE))
 
 constraints:
 	$(PYTHON) scripts/pin_versions.py

@@ -85,6 +85,7 @@ class AgentBuilder:
         api: Literal["auto", "classic", "v1"] | None = None,
         http_client: httpx2.Client | None = None,
         async_http_client: httpx2.AsyncClient | None = None,
+        fast: bool | None = None,
         wire_debug: bool | Callable[[str], object] = False,
         deployments: Sequence[Deployment] = (),
     ) -> AgentBuilder:
@@ -114,6 +115,7 @@ class AgentBuilder:
             api=api,
             http_client=http_client,
             async_http_client=async_http_client,
+            fast=fast,
             wire_debug=wire_debug,
         )
 
@@ -136,6 +138,7 @@ class AgentBuilder:
         api: Literal["auto", "classic", "v1"] | None = None,
         http_client: httpx2.Client | None = None,
         async_http_client: httpx2.AsyncClient | None = None,
+        fast: bool | None = None,
         wire_debug: bool | Callable[[str], object] = False,
         deployments: Sequence[Deployment] = (),
     ) -> AgentBuilder:
@@ -165,6 +168,7 @@ class AgentBuilder:
             api=api,
             http_client=http_client,
             async_http_client=async_http_client,
+            fast=fast,
             wire_debug=wire_debug,
         )
 

@@ -117,6 +117,7 @@ class Deployment:
         timeout: float | None = None,
         surface: Literal["auto", "chat", "responses"] | None = None,
         api: Literal["auto", "classic", "v1"] | None = None,
+        fast: bool | None = None,
         name: str | None = None,
         priority: int | None = None,
         weight: float = 1.0,
@@ -148,6 +149,7 @@ class Deployment:
             "timeout": timeout,
             "surface": surface,
             "api": api,
+            "fast": fast,
         }
         return cls(
             _AZURE,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from loom_py._concurrency import bridge_loop, submit_coroutine
+from loom_py.tools.threads import in_thread
 
 __all__ = ["Invocation", "Outcome", "arun", "finish", "run_here", "start"]
 
@@ -54,9 +54,9 @@ def run_here(invocation: Invocation) -> Outcome:
 def start(invocation: Invocation) -> Future[Outcome]:
     """Run it elsewhere: an async tool on the background loop, a sync one in a thread of its own."""
     if not invocation.is_async:
-        return _in_thread(lambda: _call(invocation))
+        return in_thread(lambda: _call(invocation))
     if _on_bridge():  # waiting for the background loop from itself would never end
-        return _in_thread(lambda: asyncio.run(arun(invocation)))
+        return in_thread(lambda: asyncio.run(arun(invocation)))
     return submit_coroutine(arun(invocation))
 
 
@@ -84,6 +84,8 @@ async def arun(invocation: Invocation) -> Outcome:
 
     Cancelling this cancels the task, waits a moment for its end and passes the cancellation on.
     """
+    if not invocation.is_async:
+        return await _arun_blocking(invocation)
     began = time.perf_counter()
     task = asyncio.ensure_future(_acall(invocation))
     try:
@@ -99,6 +101,30 @@ async def arun(invocation: Invocation) -> Outcome:
     if (error := task.exception()) is not None:
         return Outcome(error=error, seconds=time.perf_counter() - began)
     return task.result()
+
+
+async def _arun_blocking(invocation: Invocation) -> Outcome:
+    """Run a sync tool in a thread. What it gives to await is awaited here, in the time that is left."""
+    began, timeout = time.perf_counter(), invocation.timeout
+    future = asyncio.wrap_future(in_thread(lambda: _attempt(invocation.function)))
+    if timeout is not None:
+        await asyncio.wait({future}, timeout=timeout)
+        if not future.done():
+            future.cancel()
+            return _timed_out(began)
+    try:
+        value = await future
+    except asyncio.CancelledError:
+        raise
+    except Exception as exc:  # noqa: BLE001 (it could not even be started)
+        return Outcome(error=exc, seconds=time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    if isinstance(value, _Raised):
+        return Outcome(error=value.error, seconds=seconds)
+    if not _is_pending(value):
+        return Outcome(value, seconds=seconds)
+    left = None if timeout is None else max(timeout - seconds, 0.001)
+    return await arun(Invocation(lambda: value, True, left))
 
 
 async def _cancel(task: asyncio.Future[Outcome]) -> None:
@@ -139,13 +165,7 @@ async def _acall(invocation: Invocation) -> Outcome:
     """The call, in a task. Only a cancellation comes out of it as an exception."""
     began = time.perf_counter()
     try:
-        if invocation.is_async:
-            value = _drained(invocation.function())
-        else:
-            value = await asyncio.wrap_future(_in_thread(lambda: _attempt(invocation.function)))
-            if isinstance(value, _Raised):
-                return Outcome(error=value.error, seconds=time.perf_counter() - began)
-        value = await _settled(value)
+        value = await _settled(_drained(invocation.function()))
     except (asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as exc:  # noqa: BLE001 (sys.exit() must not stop the event loop)
@@ -185,7 +205,7 @@ async def _settled(value: Awaitable[Any] | AsyncIterator[Any] | Any) -> Any:
 
 def _wait_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     if _on_bridge():
-        return _in_thread(lambda: asyncio.run(coroutine)).result()
+        return in_thread(lambda: asyncio.run(coroutine)).result()
     future = submit_coroutine(coroutine)
     try:
         return future.result()
@@ -199,29 +219,3 @@ def _on_bridge() -> bool:
         return asyncio.get_running_loop() is bridge_loop()
     except RuntimeError:
         return False
-
-
-def _in_thread(function: Callable[[], T]) -> Future[T]:
-    """Run ``function`` in a new thread, in the caller's context.
-
-    Each gets its own: a bounded pool would be used up by tools that run agents with tools, and by
-    tools that hang. The threads are daemons, so that a tool that hangs does not hold up the exit.
-    """
-    future: Future[T] = Future()
-    context = contextvars.copy_context()
-
-    def body() -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            result = context.run(function)
-        except BaseException as exc:  # noqa: BLE001 (handed on to the waiter)
-            future.set_exception(exc)
-        else:
-            future.set_result(result)
-
-    try:
-        threading.Thread(target=body, name="loom-py-tool", daemon=True).start()
-    except RuntimeError as exc:  # the system has no thread left
-        future.set_exception(exc)
-    return future

@@ -51,7 +51,9 @@ def azure() -> Iterator[AzureEmulator]:
 
 
 def agent_on(azure: AzureEmulator) -> AgentBuilder:
-    return AgentBuilder().with_azure_openai_llm(azure.endpoint, "gpt-4o-deployment", azure.api_key)
+    """Without retries: every failure is to be seen."""
+    builder = AgentBuilder().with_azure_openai_llm(azure.endpoint, "gpt-4o-deployment", azure.api_key)
+    return builder.with_retries(max_attempts=1)
 
 
 async def test_200_concurrent_chats_mix_no_names_no_usage_and_no_messages(azure: AzureEmulator) -> None:

@@ -1,0 +1,91 @@
+"""Threads for blocking tools: as many as are needed at once, and kept for a while to be used again.
+
+There is no bound: a bounded pool would be used up by tools that run agents with tools, and by tools that
+hang. The threads are daemons, so that a tool that hangs does not hold up the exit.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+__all__ = ["in_thread"]
+
+T = TypeVar("T")
+
+IDLE_SECONDS = 10.0
+"""How long a thread without work is kept."""
+
+
+class _Worker:
+    """One thread, and the work it is given."""
+
+    __slots__ = ("work",)
+
+    def __init__(self) -> None:
+        self.work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        while True:
+            try:
+                work = self.work.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                with _lock:
+                    if self in _idle:
+                        _idle.remove(self)
+                        return
+                continue  # it was given work just now
+            if work is not None:
+                work()
+            del work
+            with _lock:
+                _idle.append(self)
+
+
+_idle: list[_Worker] = []
+_lock = threading.Lock()
+
+
+def _forget_threads() -> None:
+    """A forked child has none of its parent's threads."""
+    global _lock
+    _lock = threading.Lock()
+    _idle.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+def in_thread(function: Callable[[], T]) -> Future[T]:
+    """Run ``function`` in a thread that has nothing else to do, in the caller's context."""
+    future: Future[T] = Future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        result: Any
+        try:
+            result = context.run(function)
+        except BaseException as exc:  # noqa: BLE001 (handed on to the waiter)
+            future.set_exception(exc)
+        else:
+            future.set_result(result)
+
+    with _lock:
+        worker = _idle.pop() if _idle else None
+    if worker is None:
+        worker = _Worker()
+        try:
+            threading.Thread(target=worker.run, name="loom-py-tool", daemon=True).start()
+        except RuntimeError as exc:  # the system has no thread left
+            future.set_exception(exc)
+            return future
+    worker.work.put(work)
+    return future
