@@ -80,9 +80,7 @@ def broken() -> str:
 
 def builder(*steps: Step, tools: Sequence[Any] = (double, triple, broken)) -> AgentBuilder:
     """Without retries: a script plays each failure once."""
-    return (
-        AgentBuilder().with_llm(ScriptedProvider(steps)).with_tools(*tools).with_retries(max_attempts=1)
-    )
+    return AgentBuilder().with_llm(ScriptedProvider(steps)).with_tools(*tools).with_retries(max_attempts=1)
 
 
 def requests(agent: Agent) -> tuple[ScriptedRequest, ...]:

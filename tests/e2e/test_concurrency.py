@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loom_py import Agent, AgentBuilder, ScriptedProvider, TokenUsage, ToolCall, tool
+from loom_py import Agent, AgentBuilder, ScriptedProvider, TokenUsage, ToolCall, VirtualClock, tool
 from loom_py.emulator import AzureEmulator
 from loom_py.errors import (
     CircuitOpenError,
@@ -90,10 +90,12 @@ async def test_the_breaker_guards_a_real_deployment(azure: AzureEmulator) -> Non
     azure.engine = ScriptedProvider(["fine"])
     azure.fail_next(429, times=6)
     azure.fail_next(503, times=5)
-    async with agent_on(azure).with_circuit_breakers().build() as agent:
+    clock = VirtualClock()
+    async with agent_on(azure).with_circuit_breakers().with_clock(clock).build() as agent:
         for _ in range(6):
             with pytest.raises(RateLimitError):
                 await agent.achat("Go")
+            clock.advance(60)  # as long as a throttled deployment is left alone here
         for _ in range(5):
             with pytest.raises(ServiceUnavailableError):
                 await agent.achat("Go")
