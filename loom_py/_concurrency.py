@@ -258,10 +258,11 @@ class FairLock:
             self._release()
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self, within: float | None = None) -> Iterator[None]:
+        """Raises `TimeoutError` after so many seconds without a turn."""
         turn = self._request()
         try:
-            turn.result()
+            turn.result(within)
         except BaseException:
             self._give_up(turn)
             raise
@@ -271,11 +272,13 @@ class FairLock:
             self._release()
 
     @asynccontextmanager
-    async def ahold(self) -> AsyncIterator[None]:
+    async def ahold(self, within: float | None = None) -> AsyncIterator[None]:
+        """Raises `TimeoutError` after so many seconds without a turn."""
         turn = self._request()
         if not turn.done():
             try:
-                await asyncio.shield(asyncio.wrap_future(turn))
+                async with asyncio.timeout(within):
+                    await asyncio.shield(asyncio.wrap_future(turn))
             except BaseException:
                 self._give_up(turn)
                 raise

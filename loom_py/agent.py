@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import fields, replace
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from loom_py._closing import Closing
 from loom_py._concurrency import run_coroutine, run_in_thread
 from loom_py.description import Description, Setting
-from loom_py.errors import AgentClosedError, ConfigError, ToolError
+from loom_py.errors import AgentClosedError, ConfigError, DeadlineExceededError, ToolError
 from loom_py.events import StreamEvent, ToolResultEvent
 from loom_py.llm.costs import CostLedger, CostReport
 from loom_py.loop import AgentRun, AskModel, Limits, RunTools, Step
@@ -135,8 +135,8 @@ class Agent(Closing):
         was spent until then is on the error. A failing tool raises nothing: the model is told.
         """
         session = self._open(session_id)
-        with session.lock.hold():
-            turn = self._begin(session, message, options, output)
+        with self._taken(session) as deadline:
+            turn = self._begin(session, message, options, output, deadline)
             with turn.watched(), turn.context():
                 step = turn.run.begin()
                 while step is not None:
@@ -173,8 +173,8 @@ class Agent(Closing):
     ) -> Response[Any]:
         """`chat`, async. Cancelling it cancels what is under way."""
         session = self._open(session_id)
-        async with session.lock.ahold():
-            turn = self._begin(session, message, options, output)
+        async with self._ataken(session) as deadline:
+            turn = self._begin(session, message, options, output, deadline)
             with turn.watched(), turn.context():
                 step = turn.run.begin()
                 while step is not None:
@@ -196,8 +196,8 @@ class Agent(Closing):
         taken: do not start another chat in it from the loop that reads the stream.
         """
         session = self._open(session_id)
-        with session.lock.hold():
-            turn = self._begin(session, message, options, output)
+        with self._taken(session) as deadline:
+            turn = self._begin(session, message, options, output, deadline)
             with turn.watched():
                 step = turn.run.begin()
                 while step is not None:
@@ -227,8 +227,8 @@ class Agent(Closing):
     ) -> AsyncGenerator[StreamEvent, None]:
         """`stream_chat`, async. ``aclose()`` hangs up early."""
         session = self._open(session_id)
-        async with session.lock.ahold():
-            turn = self._begin(session, message, options, output)
+        async with self._ataken(session) as deadline:
+            turn = self._begin(session, message, options, output, deadline)
             with turn.watched():
                 step = turn.run.begin()
                 while step is not None:
@@ -339,6 +339,33 @@ class Agent(Closing):
             )
         return session
 
+    @contextmanager
+    def _taken(self, session: Session) -> Iterator[float | None]:
+        """The session, for one chat; until when that must be over."""
+        run, deadline = self._time_to_run()
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(session.lock.hold(run))
+            except TimeoutError:
+                raise _too_late(session) from None
+            yield deadline
+
+    @asynccontextmanager
+    async def _ataken(self, session: Session) -> AsyncIterator[float | None]:
+        """The session, for one chat; until when that must be over."""
+        run, deadline = self._time_to_run()
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(session.lock.ahold(run))
+            except TimeoutError:
+                raise _too_late(session) from None
+            yield deadline
+
+    def _time_to_run(self) -> tuple[float | None, float | None]:
+        """Seconds that a chat may take, and until when on the policies' clock."""
+        run = None if self._policies.timeouts is None else self._policies.timeouts.run
+        return run, None if run is None else self._policies.clock.now() + run
+
     def _check_open(self) -> None:
         if self._closed:
             raise AgentClosedError(f"agent {self.name!r} is closed", hint="Build a new one.")
@@ -349,6 +376,7 @@ class Agent(Closing):
         message: str | Sequence[ContentPart],
         options: ChatOptions | None,
         output: Any,
+        deadline: float | None,
     ) -> Turn:
         self._check_open()  # it may have been closed while the chat waited for its turn
         if options is not None and not isinstance(options, ChatOptions):
@@ -370,10 +398,6 @@ class Agent(Closing):
                 hint="Give yours another name: @tool(name=…).",
             )
         run = AgentRun((*system, *session.messages, user), self.limits, spec)
-        timeouts = self._policies.timeouts
-        deadline = None
-        if timeouts is not None and timeouts.run is not None:
-            deadline = self._policies.clock.now() + timeouts.run
         return Turn(session, run, user, options, bound, deadline)
 
     # ── sessions, state, closing ─────────────────────────────────────────────────────────
@@ -456,6 +480,7 @@ class Agent(Closing):
         if self._closed:
             return
         self._closed = True
+        self._policies.closing.set()
         with ExitStack() as stack:  # one that fails to close does not keep the others open
             for thing in reversed(self._owned):
                 stack.callback(_close, thing)
@@ -465,9 +490,17 @@ class Agent(Closing):
         if self._closed:
             return
         self._closed = True
+        self._policies.closing.set()
         async with AsyncExitStack() as stack:
             for thing in reversed(self._owned):
                 stack.push_async_callback(_aclose, thing)
+
+
+def _too_late(session: Session) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"the time for the run was over before session {session.id!r} was free",
+        hint="Other chats of the session go first: raise with_timeouts(run=…), or use another session.",
+    )
 
 
 def _close(thing: object) -> None:

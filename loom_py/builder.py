@@ -7,7 +7,7 @@ once. Describing an agent imports next to nothing; what it needs is imported whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -331,7 +331,7 @@ class AgentBuilder:
         Each is a `Deployment`, a provider, or the name of one (``"bedrock:claude"``). ``sticky`` keeps a
         session where it was answered last, for the sake of prompt caching.
         """
-        return self._with(fallbacks=tuple(deployments), sticky=sticky)
+        return self._with(fallbacks=_listed(deployments), sticky=sticky)
 
     def with_load_balancing(
         self,
@@ -346,7 +346,7 @@ class AgentBuilder:
         ``"lowest-latency"`` or ``"priority"``. Deployments with a greater `Deployment.priority` number, and
         those of `with_failover`, are only used while none with a lower one can be.
         """
-        return self._with(balanced=tuple(deployments), strategy=strategy, sticky=sticky)
+        return self._with(balanced=_listed(deployments), strategy=strategy, sticky=sticky)
 
     def with_hedging(self, *, after_seconds: float) -> AgentBuilder:
         """Ask a second deployment of the pool as well where the first is silent for so long.
@@ -449,3 +449,9 @@ class AgentBuilder:
             resilience=self._resilience,
             guardrails=self._guardrails,
         ).agent()
+
+
+def _listed(deployments: Any) -> tuple[Any, ...]:
+    """What was given as a list; what is none is a list of one, and found wrong when the agent is built."""
+    is_list = isinstance(deployments, Iterable) and not isinstance(deployments, str)
+    return tuple(deployments) if is_list else (deployments,)

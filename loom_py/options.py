@@ -53,6 +53,8 @@ class ChatOptions:
         problems = []
         if self.temperature is not None and not 0.0 <= self.temperature <= 2.0:
             problems.append(f"temperature must be between 0.0 and 2.0, not {self.temperature}")
+        if self.priority is not None and type(self.priority) is not int:
+            problems.append(f"priority must be a whole number, not {self.priority!r}")
         if self.top_p is not None and not 0.0 <= self.top_p <= 1.0:
             problems.append(f"top_p must be between 0.0 and 1.0, not {self.top_p}")
         if self.max_tokens is not None and self.max_tokens < 1:

@@ -14,6 +14,7 @@ from loom_py import events, messages
 from loom_py.events import (
     FinalResponse,
     StreamEvent,
+    StreamRestarted,
     TextDelta,
     ToolCallCompleted,
     ToolCallStarted,
@@ -78,6 +79,7 @@ EVENTS: st.SearchStrategy[StreamEvent] = st.one_of(
     st.builds(ToolCallCompleted, CALLS),
     st.builds(ToolResultEvent, RESULTS),
     st.builds(UsageEvent, USAGES),
+    st.builds(StreamRestarted, TEXT, TEXT),
     st.builds(FinalResponse, RESPONSES),
 )
 EVERYTHING: st.SearchStrategy[JSONForm] = st.one_of(
@@ -111,6 +113,7 @@ def test_the_round_trip_covers_every_class_there_is() -> None:
     assert classes - {JSONForm, StreamEvent} == {
         TextPart, ImagePart, ToolCall, ToolResult, TokenUsage, Message, Response,
         TextDelta, ToolCallStarted, ToolCallCompleted, ToolResultEvent, UsageEvent, FinalResponse,
+        StreamRestarted,
     }  # fmt: skip
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from loom_py._concurrency import worker_threads
 from loom_py.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from loom_py.resilience.limiter import Ticket
     from loom_py.resilience.shared import BudgetClaim
 
-__all__ = ["Attempt", "Outcome", "counts_as_failure", "wants_attention", "was_billed"]
+__all__ = ["Attempt", "Outcome", "counts_as_failure", "end_soon", "wants_attention", "was_billed"]
 
 FAILURES = (ServiceUnavailableError, RequestTimeoutError, StreamInterruptedError, MalformedResponseError)
 """What says that a deployment is sick. Throttling, refusals and the caller's mistakes do not."""
@@ -75,6 +78,22 @@ def was_billed(error: BaseException) -> bool | None:
     return False if isinstance(error, REFUSALS) else None
 
 
+def end_soon(budget: Budget, end: Callable[[], None]) -> None:
+    """End a reservation from where nothing can be awaited: no event loop is to wait for a disk."""
+    if budget.blocks and _is_on_loop():
+        worker_threads().submit(end)
+    else:
+        end()
+
+
+def _is_on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try on its way. Times are on the gateway's clock, in seconds.
@@ -112,7 +131,7 @@ class Attempt:
         """Money was set aside for it; if it is over by now, it is given back."""
         self.bill.append((budget, reservation))
         if self.over:
-            reservation.release()
+            end_soon(budget, reservation.release)
         return reservation
 
     def abandon(self) -> None:
@@ -124,8 +143,8 @@ class Attempt:
             self.permit.neutral()
         if self.ticket is not None:
             self.ticket.release()
-        for _, reservation in self.bill:
-            reservation.release()
+        for budget, reservation in self.bill:
+            end_soon(budget, reservation.release)
 
     def succeeded(self, response: Response) -> None:
         """The answer is there. The bill is still to be settled."""
@@ -163,8 +182,8 @@ class Attempt:
             self.permit.neutral()
         if self.ticket is not None:
             self.ticket.settle(None)
-        for _, reservation in self.bill:
-            reservation.uncertain()
+        for budget, reservation in self.bill:
+            end_soon(budget, reservation.uncertain)
 
     def _tell_breaker(self, error: LoomError, is_late: bool) -> Outcome:
         outcome: Outcome = "neutral"

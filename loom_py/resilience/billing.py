@@ -6,12 +6,13 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from loom_py.errors import BudgetExceededError, LoomError
+from loom_py._log import get_logger
+from loom_py.errors import BudgetExceededError, ConfigError, LoomError
 from loom_py.llm.costs import Cost
 from loom_py.llm.estimates import worst_input_tokens
 from loom_py.messages import Response, TokenUsage
 from loom_py.options import ChatOptions
-from loom_py.resilience.attempt import Attempt, was_billed
+from loom_py.resilience.attempt import Attempt, end_soon, was_billed
 from loom_py.resilience.events import BudgetExtended, BudgetRefused, BudgetWarning
 from loom_py.resilience.lanes import Lane
 from loom_py.resilience.steps import Approve, Asked, Do, Policies, Steps
@@ -30,6 +31,8 @@ __all__ = [
     "settle",
     "shared_account",
 ]
+
+_log = get_logger()
 
 MOST_OUTPUT = 128_000
 """Tokens that a reply may have where neither options nor model say less: the most of OpenAI's models."""
@@ -90,7 +93,7 @@ def settle(attempt: Attempt, usage: TokenUsage | None, cost: Cost) -> Steps:
             left.pop()
     except BaseException:
         for pair in left:  # ending one twice does nothing
-            end(*pair)
+            end_soon(pair[0], partial(end, *pair))
         raise
 
 
@@ -115,7 +118,11 @@ def extended(policies: Policies, budget: Budget, scope: Scope, alert: BudgetAler
     if budget.config.approve is None:
         return Decimal(0)
     more = yield Approve(budget.config.approve, alert)
-    units = granted(alert.unit, more)
+    try:
+        units = granted(alert.unit, more)
+    except ConfigError as exc:
+        _log.warning("approval_failed", scope=alert.per, unit=alert.unit, error=exc.message)
+        units = 0
     if not units:
         return Decimal(0)
     shared, account = policies.shared, shared_account(budget, scope)

@@ -14,11 +14,13 @@ from decimal import Decimal
 from typing import Any, cast
 
 from loom_py.errors import (
+    AgentClosedError,
     CircuitOpenError,
     DeadlineExceededError,
     FailedAttempt,
     LoomError,
     NoDeploymentError,
+    QueueFullError,
     QueueTimeoutError,
     RateLimitError,
     RequestTimeoutError,
@@ -56,6 +58,7 @@ class ModelCall:
     __slots__ = (
         "_cost",
         "_estimate",
+        "_full",
         "_next",
         "_steps",
         "_tried",
@@ -74,6 +77,7 @@ class ModelCall:
         self.attempts: list[FailedAttempt] = []
         self.response: Response | None = None
         self._tried: list[str] = []
+        self._full: list[str] = []
         self._usage = TokenUsage()
         self._cost: Decimal | None = Decimal(0)
         self._estimate: int | None = None
@@ -300,7 +304,8 @@ class ModelCall:
                     # with jitter, or all who waited would go at the same moment
                     wait = self._without_excess(wait + policies.retries.jitter(blocked), blocked, paused)
                 self._check_wait(choice, lane, wait, blocked, paused)
-                yield Sleep(wait)
+                yield Sleep(wait, policies.closing)
+                self._check_open()
                 waited += wait
                 paused += wait
                 pause = 0.0
@@ -315,6 +320,7 @@ class ModelCall:
             waited += clock.now() - before
             if is_ready:
                 attempt.waited = round(waited, 3)
+                self._full.clear()
                 return attempt
             self._abandon(attempt)
 
@@ -362,7 +368,10 @@ class ModelCall:
         why = "would go past the deadline" if left < most else "is longer than a call may wait"
         reason = f"a wait of {wait:.1f} s {why}"
         if self.attempts:
-            raise self._given_up(reason)
+            given_up = self._given_up(reason)
+            if given_up.retry_after is None:
+                given_up.retry_after = round(wait, 3)
+            raise given_up
         if len(self.policies.lanes) > 1:
             raise self._none_left(choice, reason)
         raise RateLimitError(
@@ -402,6 +411,7 @@ class ModelCall:
                     return False
                 refusal.deployment = lane.provider.model
                 raise self._given_up("the circuit breaker has opened", refusal) from None
+        self._check_deadline()  # whoever was asked may have taken their time
         attempt.options = self._options(lane)
         return True
 
@@ -440,11 +450,16 @@ class ModelCall:
         assert lane.limiter is not None
         tokens = self._tokens(lane)
         priority = 0 if options is None or options.priority is None else options.priority
-        attempt.ticket = ticket = lane.limiter.enter(tokens, priority=priority, timeout=self._left())
+        try:
+            attempt.ticket = ticket = lane.limiter.enter(tokens, priority=priority, timeout=self._left())
+        except QueueFullError:
+            if self._has_room_elsewhere(lane):
+                return False
+            raise
         wait = ticket.wait()
         if wait <= 0:
             return True
-        if not attempt.may_wait:
+        if not attempt.may_wait or self._has_room_elsewhere(lane):
             return False
         about, left = lane.limiter.stats().next_free_seconds, self._left()
         if left is not None and math.inf > about > left:
@@ -457,6 +472,7 @@ class ModelCall:
         try:
             while wait > 0:
                 yield Sleep(wait, ticket.signal)
+                self._check_open()
                 wait = ticket.wait()
         except QueueTimeoutError:
             self._check_deadline()  # if that is why it may wait no longer, that is to be said
@@ -464,7 +480,23 @@ class ModelCall:
         self._check_deadline()
         return lane.blocked()[0] <= 0
 
+    def _has_room_elsewhere(self, lane: Lane) -> bool:
+        """Whether another deployment, that was not found full, may be called now; then it is the next."""
+        if self.policies.only is not None:
+            return False
+        self._full.append(lane.member.key)
+        passed = (*self._tried, *self._full)
+        choice = self._choose(passed)
+        if choice.member is None or choice.wait > 0 or choice.member.key in passed:
+            return False
+        self._next = choice
+        return True
+
     # ── time ─────────────────────────────────────────────────────────────────────────────
+
+    def _check_open(self) -> None:
+        if self.policies.closing.is_set:
+            raise AgentClosedError("the agent was closed while the call waited", hint="Build a new one.")
 
     def _since(self, attempt: Attempt) -> float:
         return self.policies.clock.now() - attempt.started
@@ -496,6 +528,7 @@ class ModelCall:
 
     def _timed(self, lane: Lane, options: ChatOptions, left: float | None) -> ChatOptions:
         timeouts = self.policies.timeouts or Timeouts()
+        left = None if left is None else max(left, LEAST_SECONDS)
         total = _least(options.total_timeout or timeouts.total, left)
         usual = options.timeout or timeouts.read or getattr(lane.provider, "timeout", None)
         return replace(
@@ -547,6 +580,10 @@ class ModelCall:
                 hint="agent.health() tells how each of them stands.",
             ),
         )
+
+
+LEAST_SECONDS = 0.001
+"""Seconds for an attempt whose time is all but over: enough to fail as one that took too long."""
 
 
 def _least(*limits: float | None) -> float | None:

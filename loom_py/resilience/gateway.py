@@ -11,6 +11,8 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from loom_py._concurrency import iter_from_async, run_coroutine, run_in_thread
@@ -34,7 +36,7 @@ from loom_py.events import (
 )
 from loom_py.llm.costs import CostLedger
 from loom_py.llm.provider import LLMProvider
-from loom_py.messages import Message, Response, ToolSpec
+from loom_py.messages import Message, Response, TokenUsage, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.resilience.attempt import Attempt
 from loom_py.resilience.breaker import CircuitBreakers
@@ -46,6 +48,7 @@ from loom_py.resilience.lanes import Lane, names_of, traffic_of
 from loom_py.resilience.pool import Member, Pool
 from loom_py.resilience.retry import Retries
 from loom_py.resilience.steps import Approve, Asked, Do, Enter, Policies, Send, Sleep, Step
+from loom_py.tools.threads import in_thread
 
 __all__ = ["ModelGateway"]
 
@@ -250,8 +253,8 @@ class ModelGateway:
         if isinstance(step, Do):
             return await run_in_thread(step.function)
         if isinstance(step, Approve):
-            with _harmless(step):  # it may ask a person: not on the event loop
-                more = await run_in_thread(step.ask, step.alert)
+            with _harmless(step):  # it may ask a person: neither on the event loop nor in a bounded pool
+                more = await asyncio.wrap_future(in_thread(partial(step.ask, step.alert)))
                 return await more if inspect.isawaitable(more) else more
             return None
         assert self.policies.shared is not None
@@ -365,14 +368,27 @@ def _whole(response: Response | None, provider: LLMProvider) -> Response:
 
 def _checked(reply: object, provider: LLMProvider) -> Response:
     """``reply`` if it is what a provider should give. Raises `MalformedResponseError` if not."""
-    if isinstance(reply, Response) and isinstance(reply.message, str):
+    if not isinstance(reply, Response):
+        what = type(reply).__name__
+    elif not isinstance(reply.message, str):
+        what = "a Response without text"
+    elif not isinstance(reply.tokens_used, TokenUsage):
+        what = f"a Response whose tokens_used is {type(reply.tokens_used).__name__}"
+    elif not isinstance(reply.metadata, dict):
+        what = f"a Response whose metadata is {type(reply.metadata).__name__}"
+    elif not _is_cost(reply.cost_usd):
+        what = f"a Response whose cost_usd is {reply.cost_usd!r}"
+    else:
         return reply
-    what = "a Response without text" if isinstance(reply, Response) else type(reply).__name__
     raise MalformedResponseError(
-        f"provider {provider.name!r} gave {what}, not a Response with text",
+        f"provider {provider.name!r} gave {what}, not a whole Response",
         deployment=provider.model,
         hint="Report this to the provider's author.",
     )
+
+
+def _is_cost(cost: object) -> bool:
+    return cost is None or (isinstance(cost, Decimal) and cost.is_finite() and cost >= 0)
 
 
 def _as_ours(exc: Exception, step: Step) -> Exception:

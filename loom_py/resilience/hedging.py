@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 from loom_py.clock import Clock, Signal
+from loom_py.errors import ProviderError
 from loom_py.events import StreamEvent
 from loom_py.resilience.attempt import Attempt
 from loom_py.resilience.calls import ModelCall
@@ -36,6 +37,7 @@ class _Runner:
         self.events: asyncio.Queue[StreamEvent | Exception | None] = asyncio.Queue(64)
         self.has_begun = asyncio.Event()
         self.fallen: Exception | None = None
+        self._is_stopped = False
         self._woken = woken
         self.task = asyncio.ensure_future(self._run(open))
 
@@ -52,6 +54,11 @@ class _Runner:
                     await aclose()
         except Exception as exc:  # noqa: BLE001 - handed to whoever reads
             end = exc
+        except BaseException as exc:
+            if self._is_stopped:
+                raise
+            end = ProviderError(f"a provider raised {type(exc).__name__}: {exc}")
+            end.__cause__ = exc
         if not self.has_begun.is_set():
             self.fallen = end
         self._begin()
@@ -64,6 +71,7 @@ class _Runner:
 
     async def stop(self) -> None:
         """Hang up."""
+        self._is_stopped = True
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 

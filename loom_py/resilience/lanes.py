@@ -200,11 +200,19 @@ class Lane:
         with self._lock:
             self.in_flight -= 1
 
-    def close(self, seconds: float, reason: str) -> None:
-        """The breaker that all processes share is open for so long; after a moment it is asked again."""
+    def close(self, seconds: float, reason: str, *, is_believed: bool = True) -> None:
+        """The breaker that all processes share is open for so long; after a moment it is asked again.
+
+        Where it ``is_believed`` no call is made in that moment; otherwise it is only told in `health`.
+        """
         now = self._clock.now()
         self._closed_until, self._why_closed = now + seconds, reason
-        self._heard_until = now + min(seconds, LOOK_AGAIN)
+        if is_believed:
+            self._heard_until = now + min(seconds, LOOK_AGAIN)
+
+    def reopen(self) -> None:
+        """The breaker that all processes share has let a call through."""
+        self._closed_until = self._heard_until = -math.inf
 
     def fill(self, seconds: float) -> None:
         """The quota that all processes share has no room for so long; after a moment it is asked again."""
@@ -257,6 +265,8 @@ class Lane:
     def health(self, latency: float | None) -> DeploymentHealth:
         """How it stands, for people."""
         condition = self.condition()
+        if (closed := self._closed_until - self._clock.now()) > condition.wait:
+            condition = Condition(wait=closed, reason=self._why_closed)
         limits = None if self.limiter is None else self.limiter.stats()
         if limits is not None and len(self.line):
             limits = replace(limits, queued=limits.queued + len(self.line))

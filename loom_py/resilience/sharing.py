@@ -71,6 +71,7 @@ def enter(
                 return None
             lane.take_share(1.0)
             if reply.is_granted:
+                lane.reopen()
                 return None
             attempt.entered = None
             if reply.verdict == "budget":
@@ -309,8 +310,8 @@ def _refusal(policies: Policies, attempt: Attempt, reply: EnterReply) -> LoomErr
             deployment=lane.provider.model,
             sent=False,
         )
-    if len(policies.lanes) > 1:  # a deployment by itself is asked about each time
-        lane.close(reply.wait, reply.reason)
+    # a deployment by itself is asked about each time
+    lane.close(reply.wait, reply.reason, is_believed=len(policies.lanes) > 1)
     return CircuitOpenError(
         f"the circuit breaker that all processes share for {lane.name} is open: {reply.reason}",
         retry_after=None if reply.wait == math.inf else round(reply.wait, 3),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -53,20 +53,20 @@ class Resilience:
     hedge_after: float | None = None
     budgets: tuple[Mapping[str, Any], ...] = ()
     timeouts: Mapping[str, Any] | None = None
-    shared: Mapping[str, Any] | None = None
+    shared: Mapping[str, Any] | None = field(default=None, repr=False)  # a URL may hold a password
     listeners: tuple[Listener, ...] = ()
     clock: Clock | None = None
 
     def check(self, check: Check) -> None:
         """Make everything once, so that each thing that is wrong is noted."""
-        for field, make, settings in (
+        for part, make, settings in (
             ("retries", RetryConfig, self.retries),
             ("circuit_breakers", BreakerConfig, self.breakers),
             ("timeouts", Timeouts, self.timeouts),
         ):
             if settings and not _fits(make, settings):
                 for name, value in settings.items():  # each by itself, so that each wrong one is noted
-                    check(field, partial(make, **{name: value}))
+                    check(part, partial(make, **{name: value}))
         if self.rate_limit is not None:
             self._check_rate_limit(check, self.rate_limit)
             if self.rate_limit.get("exact_tokens"):

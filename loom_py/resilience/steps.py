@@ -98,6 +98,7 @@ class Policies:
     by_key: dict[str, Lane] = field(default_factory=dict)
     only: Choice | None = None
     avoided: set[str] = field(default_factory=set)
+    closing: Signal = field(default_factory=Signal)
 
     def __post_init__(self) -> None:
         self.by_key = {lane.member.key: lane for lane in self.lanes}

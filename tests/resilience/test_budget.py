@@ -220,7 +220,7 @@ def test_a_session_budget_counts_by_chat_where_there_is_no_session() -> None:
     one.reserve(Scope("flights", "b"), usd("0.75"), 1)
     with pytest.raises(BudgetExceededError):
         one.reserve(Scope("flights", "a"), usd("0.75"), 1)
-    assert {status.key for status in one.statuses()} == {"a", "b"}
+    assert {status.key for status in one.statuses()} == {"chat a", "chat b"}
 
 
 def test_a_day_begins_at_midnight_utc_and_late_calls_count_for_their_own_day() -> None:

