@@ -77,6 +77,8 @@ class Clock(Protocol):
 class RealClock:
     """The machine's time."""
 
+    __slots__ = ("_began",)
+
     def __init__(self) -> None:
         self._began = time.monotonic()
 

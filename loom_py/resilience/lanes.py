@@ -248,14 +248,14 @@ class Lane:
     def condition(self) -> Condition:
         """How it stands, for the pool to choose."""
         wait, reason = self.blocked()
-        room, at = self._told
-        if self._clock.now() - at > QUOTA_WINDOW:
-            room = 1.0
         if self.limiter is not None:
-            limits = self.limiter.stats()
-            room = limits.remaining_share
-            if wait <= 0 and limits.next_free_seconds > 0:
-                wait, reason = limits.next_free_seconds, "rate limit"
+            room, free = self.limiter.room()
+            if wait <= 0 and free > 0:
+                wait, reason = free, "rate limit"
+        else:
+            room, at = self._told
+            if room < 1.0 and self._clock.now() - at > QUOTA_WINDOW:
+                room = 1.0
         if self._full_until > -math.inf:
             full = self._full_until - self._clock.now()
             if full > wait:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 __all__ = ["Condition", "Group", "Member", "Record", "Seat", "Strategy", "group_of"]
 
@@ -48,8 +48,7 @@ class Member:
     residency: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """How a member is, now.
 
     ``wait`` is in seconds until it may be called: 0 for now, ``math.inf`` for not by itself. ``reason``

@@ -63,9 +63,21 @@ class CostLine:
             self.calls + other.calls,
             self.failed_calls + other.failed_calls,
             self.usage + other.usage,
-            {name: _sum(part, other.parts[name]) for name, part in self.parts.items()},
-            _sum(self.failed_usd, other.failed_usd),
+            {
+                name: total((part, more)) if (more := other.parts[name]) else part
+                for name, part in self.parts.items()
+            },
+            total((self.failed_usd, other.failed_usd)) if other.failed_usd else self.failed_usd,
         )
+
+    def plus(self, cost: Cost) -> CostLine:
+        """The sum with one more call, which did not fail."""
+        parts = dict(self.parts)
+        for name, more in cost.parts.items():
+            if more:
+                parts[name] = total((parts[name], more))
+        usage = self.usage + cost.usage
+        return CostLine(self.key, self.calls + 1, self.failed_calls, usage, parts, self.failed_usd)
 
     @classmethod
     def of(cls, key: CostKey, cost: Cost, *, failed: bool) -> CostLine:
@@ -93,10 +105,6 @@ class CostLine:
             {name: Decimal(data["parts"][name]) for name in PARTS},
             Decimal(data["failed_usd"]),
         )
-
-
-def _sum(one: Decimal, other: Decimal) -> Decimal:
-    return total((one, other)) if other else one
 
 
 class CostReport(JSONForm):
@@ -140,7 +148,11 @@ class CostReport(JSONForm):
             session,
             agent,
         )
-        self._put(CostLine.of(key, cost, failed=failed))
+        known = self._lines.get(key)
+        if known is None or failed:
+            self._put(CostLine.of(key, cost, failed=failed))
+        else:
+            self._lines[key] = known.plus(cost)
 
     def _put(self, line: CostLine) -> None:
         known = self._lines.get(line.key)

@@ -170,6 +170,14 @@ class RateLimiter:
             free = self._quotas.free_at(1 if head is None else head.tokens, now)
             return self._quotas.stats(now, self._queued, max(0.0, free - now))
 
+    def room(self) -> tuple[float, float]:
+        """The free share of what is scarcest, and the seconds until the next call would go; as in `stats`."""
+        with self._lock:
+            now = self._now()
+            head = self._head()
+            free = self._quotas.free_at(1 if head is None else head.tokens, now)
+            return self._quotas.remaining_share(now), max(0.0, free - now)
+
     # ── what a ticket does ───────────────────────────────────────────────────────────────
 
     def _wait(self, ticket: Ticket) -> float:

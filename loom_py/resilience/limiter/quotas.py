@@ -136,9 +136,13 @@ class Quotas:
             requests_used=0 if requests is None else requests.used(now),
             requests_limit=None if requests is None else requests.own_limit(now),
             queued=queued,
-            remaining_share=min(window.remaining_share(now) for window in self._windows),
+            remaining_share=self.remaining_share(now),
             next_free_seconds=next_free,
         )
+
+    def remaining_share(self, now: float) -> float:
+        """The free share of what is scarcest."""
+        return min([window.remaining_share(now) for window in self._windows])
 
 
 def _book(window: Window, entry: Entry, used: int, headers: Mapping[str, Any], kind: str, now: float) -> None:
