@@ -44,7 +44,7 @@ def test_runs_that_are_cancelled_at_any_moment_leak_nothing() -> None:
     scenario = Scenario(runs=120, runs_per_second=1.2, cuts=0, hangs=0, impatient=0.5)
     soak = run_soak("loom_py", agent_caller(budget_ratio=0.5), scenario)
     assert soak.failures == []
-    assert sum(each.verdict == "given up" for each in soak.outcomes) > 20
+    assert sum(each.verdict == "given up" for each in soak.outcomes) > 5
     assert soak.books is not None
     assert soak.books.uncertain > 0  # what was cut off may have been billed
 
