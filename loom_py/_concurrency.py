@@ -71,7 +71,7 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
 
     Raises `RuntimeError` on the bridge loop's own thread, where waiting could never end.
     """
-    if _on_bridge():
+    if on_bridge():
         coroutine.close()
         raise RuntimeError("blocking call inside an async tool or provider: use the async method")
     future = submit_coroutine(coroutine)
@@ -95,16 +95,22 @@ def is_bridge(loop: asyncio.AbstractEventLoop | None) -> bool:
 def close_bridged(closing: Coroutine[Any, Any, object]) -> None:
     """Close what lives on the background event loop; on that loop itself it is closed soon after."""
     future = submit_coroutine(closing)
-    if not _on_bridge():
+    if not on_bridge():
         with contextlib.suppress(TimeoutError):
             future.result(CLOSING_TIME)
 
 
-def _on_bridge() -> bool:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread, if one does."""
     try:
-        return asyncio.get_running_loop() is _loop
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
+        return None
+
+
+def on_bridge() -> bool:
+    """Whether the code that asks runs on the background event loop."""
+    return is_bridge(running_loop())
 
 
 async def run_in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -167,7 +173,7 @@ def iter_from_async(make: Callable[[], AsyncIterator[T]], ahead: int = 64) -> Ge
 
     Once it has ended or was closed, the async iterator is closed too.
     """
-    if _on_bridge():
+    if on_bridge():
         raise RuntimeError("blocking stream inside an async tool or provider: use the async method")
     items: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
     slots = asyncio.Semaphore(ahead)
@@ -207,7 +213,7 @@ def iter_from_async(make: Callable[[], AsyncIterator[T]], ahead: int = 64) -> Ge
     finally:
         if not ended:
             future.cancel()
-            if not _on_bridge():  # where the garbage collector may have brought us
+            if not on_bridge():  # where the garbage collector may have brought us
                 _drain(items)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from loom_py._concurrency import worker_threads
+from loom_py._concurrency import running_loop, worker_threads
 from loom_py.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -80,18 +79,10 @@ def was_billed(error: BaseException) -> bool | None:
 
 def end_soon(budget: Budget, end: Callable[[], None]) -> None:
     """End a reservation from where nothing can be awaited: no event loop is to wait for a disk."""
-    if budget.blocks and _is_on_loop():
+    if budget.blocks and running_loop() is not None:
         worker_threads().submit(end)
     else:
         end()
-
-
-def _is_on_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
@@ -253,13 +254,12 @@ class ModelCall:
         choice = self._choose((*self._tried, first.lane.member.key))
         if choice.member is None or choice.wait > 0 or choice.member.key == first.lane.member.key:
             return None
-        attempt = Attempt(policies.by_key[choice.member.key], None, may_wait=False)
-        attempt.may_restart = first.may_restart
+        lane = policies.by_key[choice.member.key]
+        attempt = Attempt(lane, None, may_restart=first.may_restart, may_wait=False)
         is_ready = False
         try:
-            is_ready = yield from self._enter(attempt)
-        except LoomError:  # a second attempt that may not be is no failure of the first
-            is_ready = False
+            with suppress(LoomError):  # a second attempt that may not be is no failure of the first
+                is_ready = yield from self._enter(attempt)
         finally:
             if not is_ready:
                 self._abandon(attempt)
@@ -356,8 +356,12 @@ class ModelCall:
         try:
             lane.breaker.enter().neutral()
         except CircuitOpenError as refusal:
-            refusal.deployment = lane.provider.model
-            raise self._given_up("the circuit breaker has opened", refusal) from None
+            raise self._opened(lane, refusal) from None
+
+    def _opened(self, lane: Lane, refusal: CircuitOpenError) -> LoomError:
+        """What the call fails with where the only deployment's breaker refuses."""
+        refusal.deployment = lane.provider.model
+        return self._given_up("the circuit breaker has opened", refusal)
 
     def _check_wait(self, choice: Choice, lane: Lane, wait: float, blocked: float, waited: float) -> None:
         """Raise at once what would be raised after a wait that is too long, or past the deadline."""
@@ -409,8 +413,7 @@ class ModelCall:
             except CircuitOpenError as refusal:
                 if len(policies.lanes) > 1:
                     return False
-                refusal.deployment = lane.provider.model
-                raise self._given_up("the circuit breaker has opened", refusal) from None
+                raise self._opened(lane, refusal) from None
         self._check_deadline()  # whoever was asked may have taken their time
         attempt.options = self._options(lane)
         return True
@@ -433,7 +436,7 @@ class ModelCall:
         if refusal is None:
             return True
         if len(policies.lanes) == 1 and isinstance(refusal, CircuitOpenError):
-            raise self._given_up("the circuit breaker has opened", refusal)
+            raise self._opened(lane, refusal)
         return False
 
     def _tokens(self, lane: Lane) -> int:
@@ -561,8 +564,6 @@ class ModelCall:
             last.add_note(f"Not tried again: {reason}.")
             return last
         exhausted = RetriesExhausted(f"{reason}; the last: {last.message}", attempts=self.attempts)
-        if self._usage.total:
-            exhausted.tokens_used, exhausted.cost_usd = self._usage, self._cost
         exhausted.__cause__ = last
         return exhausted
 

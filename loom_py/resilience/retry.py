@@ -126,8 +126,7 @@ class RetryBudget:
         """The last ten seconds."""
         with self._lock:
             self._now()
-            calls, retries = (sum(counts[kind] for counts in self._slices.values()) for kind in (0, 1))
-            return RetryBudgetStats(calls, retries, max(0, self._left()))
+            return RetryBudgetStats(*self._sums(), max(0, self._left()))
 
     def _now(self) -> list[int]:
         """The counts of the current second; what is too old is dropped."""
@@ -140,8 +139,13 @@ class RetryBudget:
             current = self._slices[number] = [0, 0]
         return current
 
+    def _sums(self) -> tuple[int, int]:
+        """The calls and the retries that are not too old."""
+        every = self._slices.values()
+        return sum(counts[0] for counts in every), sum(counts[1] for counts in every)
+
     def _left(self) -> int:
-        calls, retries = (sum(counts[kind] for counts in self._slices.values()) for kind in (0, 1))
+        calls, retries = self._sums()
         return max(self._minimum, int(self._ratio * calls)) - retries
 
 

@@ -29,7 +29,7 @@ class Send:
     """Send the request to ``attempt``'s deployment; wants the `Response`.
 
     Where nothing has come after ``hedge_after`` seconds, a second deployment may be asked as well
-    (`ModelCall.hedge`); the driver then puts the attempt that won in place of the first.
+    (`ModelCall.second`); the driver then puts the attempt that won in place of the first.
     """
 
     attempt: Attempt

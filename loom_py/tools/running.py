@@ -16,7 +16,7 @@ from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from loom_py._concurrency import bridge_loop, submit_coroutine
+from loom_py._concurrency import on_bridge, submit_coroutine
 from loom_py.tools.threads import in_thread
 
 __all__ = ["Invocation", "Outcome", "arun", "finish", "run_here", "start"]
@@ -55,7 +55,7 @@ def start(invocation: Invocation) -> Future[Outcome]:
     """Run it elsewhere: an async tool on the background loop, a sync one in a thread of its own."""
     if not invocation.is_async:
         return in_thread(lambda: _call(invocation))
-    if _on_bridge():  # waiting for the background loop from itself would never end
+    if on_bridge():  # waiting for the background loop from itself would never end
         return in_thread(lambda: asyncio.run(arun(invocation)))
     return submit_coroutine(arun(invocation))
 
@@ -204,7 +204,7 @@ async def _settled(value: Awaitable[Any] | AsyncIterator[Any] | Any) -> Any:
 
 
 def _wait_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
-    if _on_bridge():
+    if on_bridge():
         return in_thread(lambda: asyncio.run(coroutine)).result()
     future = submit_coroutine(coroutine)
     try:
@@ -212,10 +212,3 @@ def _wait_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         future.cancel()
         raise
-
-
-def _on_bridge() -> bool:
-    try:
-        return asyncio.get_running_loop() is bridge_loop()
-    except RuntimeError:
-        return False

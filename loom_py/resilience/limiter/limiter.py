@@ -166,17 +166,18 @@ class RateLimiter:
         """The state at this moment."""
         with self._lock:
             now = self._now()
-            head = self._head()
-            free = self._quotas.free_at(1 if head is None else head.tokens, now)
-            return self._quotas.stats(now, self._queued, max(0.0, free - now))
+            return self._quotas.stats(now, self._queued, self._next_free(now))
 
     def room(self) -> tuple[float, float]:
         """The free share of what is scarcest, and the seconds until the next call would go; as in `stats`."""
         with self._lock:
             now = self._now()
-            head = self._head()
-            free = self._quotas.free_at(1 if head is None else head.tokens, now)
-            return self._quotas.remaining_share(now), max(0.0, free - now)
+            return self._quotas.remaining_share(now), self._next_free(now)
+
+    def _next_free(self, now: float) -> float:
+        """Seconds until the head of the queue goes, or a small call would."""
+        head = self._head()
+        return max(0.0, self._quotas.free_at(1 if head is None else head.tokens, now) - now)
 
     # ── what a ticket does ───────────────────────────────────────────────────────────────
 
