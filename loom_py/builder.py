@@ -177,6 +177,153 @@ class AgentBuilder:
         llm = {"provider": "azure-openai", "settings": given, "deployments": tuple(deployments)}
         return replace(self, _llm=llm)
 
+    def with_openai_llm(
+        self,
+        api_key: str | KeySource | None = None,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        timeout: float | None = None,
+        prices: Mapping[str, PriceSetting] | None = None,
+        genai_prices: bool | None = None,
+        surface: Literal["auto", "chat", "responses"] | None = None,
+        http_client: httpx2.Client | None = None,
+        async_http_client: httpx2.AsyncClient | None = None,
+        fast: bool | None = None,
+        wire_debug: bool | Callable[[str], object] | None = None,
+    ) -> AgentBuilder:
+        """A model of OpenAI's own API, by API key. Settings as for `OpenAIClient`.
+
+        What is left out is read from the environment (``OPENAI_API_KEY``, ``OPENAI_BASE_URL``, …).
+        """
+        return self._with_provider(
+            "openai",
+            api_key=api_key,
+            model=model,
+            base_url=base_url,
+            organization=organization,
+            project=project,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            timeout=timeout,
+            prices=prices,
+            genai_prices=genai_prices,
+            surface=surface,
+            http_client=http_client,
+            async_http_client=async_http_client,
+            fast=fast,
+            wire_debug=wire_debug,
+        )
+
+    def with_openai_compatible_llm(
+        self,
+        base_url: str | None = None,
+        model: str | None = None,
+        api_key: str | KeySource | None = None,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        timeout: float | None = None,
+        prices: Mapping[str, PriceSetting] | None = None,
+        **settings: Any,
+    ) -> AgentBuilder:
+        """A model behind any server with OpenAI's ``/v1`` API (package ``loom-openai-compatible``)."""
+        return self._with_provider(
+            "openai-compatible",
+            base_url=base_url,
+            model=model,
+            api_key=api_key,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            timeout=timeout,
+            prices=prices,
+            **settings,
+        )
+
+    def with_anthropic_llm(
+        self,
+        api_key: str | None = None,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        timeout: float | None = None,
+        prices: Mapping[str, PriceSetting] | None = None,
+        **settings: Any,
+    ) -> AgentBuilder:
+        """A Claude model of Anthropic's own API (package ``loom-anthropic``)."""
+        return self._with_provider(
+            "anthropic",
+            api_key=api_key,
+            model=model,
+            base_url=base_url,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            timeout=timeout,
+            prices=prices,
+            **settings,
+        )
+
+    def with_bedrock_llm(
+        self,
+        region: str | None = None,
+        model: str | None = None,
+        *,
+        profile: str | None = None,
+        endpoint_url: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        timeout: float | None = None,
+        prices: Mapping[str, PriceSetting] | None = None,
+        **settings: Any,
+    ) -> AgentBuilder:
+        """A model on AWS Bedrock, by IAM (package ``loom-bedrock``).
+
+        Credentials come from AWS's usual chain; ``profile`` names one of its configuration.
+        """
+        return self._with_provider(
+            "bedrock",
+            region=region,
+            model=model,
+            profile=profile,
+            endpoint_url=endpoint_url,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            timeout=timeout,
+            prices=prices,
+            **settings,
+        )
+
+    def with_ollama_llm(
+        self,
+        model: str | None = None,
+        *,
+        host: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        timeout: float | None = None,
+        **settings: Any,
+    ) -> AgentBuilder:
+        """A model that Ollama serves (package ``loom-ollama``)."""
+        return self._with_provider(
+            "ollama",
+            model=model,
+            host=host,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            timeout=timeout,
+            **settings,
+        )
+
+    def _with_provider(self, name: str, **settings: Any) -> AgentBuilder:
+        """The installed provider ``name``, with the settings that were given."""
+        return self.with_llm(name, **{key: value for key, value in settings.items() if value is not None})
+
     def with_llm(
         self, provider: LLMProvider | str, /, *, shared: bool = False, **settings: Any
     ) -> AgentBuilder:

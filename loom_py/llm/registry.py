@@ -37,6 +37,9 @@ GROUP = "loom_py.providers"
 
 OWN_DISTRIBUTION = "loom-py"
 
+PACKAGES = ("anthropic", "bedrock", "needle", "ollama", "openai-compatible")
+"""The providers whose packages the project keeps beside its own; each is called ``loom-NAME``."""
+
 ProviderFactory: TypeAlias = Callable[..., LLMProvider]
 
 
@@ -255,8 +258,11 @@ def _tried(info: ProviderInfo) -> ProviderInfo:
 
 def _not_found(name: str, known: list[str]) -> ProviderNotFoundError:
     wanted = _normalised(name)
-    close = get_close_matches(wanted, known, n=1, cutoff=0.5)
-    if close:
+    close = get_close_matches(wanted, [*known, *PACKAGES], n=1, cutoff=0.5)
+    if close and close[0] not in known:
+        other = "" if close[0] == wanted else f"Did you mean {close[0]!r}? "
+        hint = f"{other}Install its package: pip install loom-{close[0]}"
+    elif close:
         hint = f"Did you mean {close[0]!r}?"
     else:
         hint = f"Install the package that offers it; by custom it is called loom-{wanted}."
