@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml constraints.txt plugins/loom-needle/pyproject.toml
+SOURCES := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 
 .PHONY: help demo test lint types floors unit docs docs-serve format bench bench-peers constraints clean
 

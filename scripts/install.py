@@ -21,10 +21,16 @@ STEP = re.compile(
 
 
 def main() -> None:
-    """Install with the extra named on the command line."""
+    """Install with the extra named on the command line; ``dev`` brings every plugin along."""
     extra = sys.argv[1]
     project = ["-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[{extra}]"]
-    if install([*project, "-e", str(ROOT / "plugins" / "loom-needle")]) is None:
+    local = ROOT / "plugins" / "loom-needle"
+    if extra == "dev":
+        others = [
+            path.parent for path in sorted(ROOT.glob("plugins/*/pyproject.toml")) if path.parent != local
+        ]
+        project += [part for path in others for part in ("-e", str(path))]
+    if install([*project, "-e", str(local)]) is None:
         return
     print("The local model's package cannot be installed here; going on without it.")
     if (failure := install(project)) is not None:

@@ -18,14 +18,14 @@ HEADER = "# Versions the project is tested with. Written by scripts/pin_versions
 
 
 def requirements() -> list[str]:
-    """The direct requirements of the project and all plugins, without the project itself."""
+    """The direct requirements of the project and all plugins, without the project's own packages."""
     found: list[str] = []
     for path in (ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))):
         project = tomllib.loads(path.read_text())["project"]
         found += project.get("dependencies", [])
         for extra in project.get("optional-dependencies", {}).values():
             found += extra
-    return sorted({line for line in found if not re.match(r"loom[-_]py\b", line)})
+    return sorted({line for line in found if not re.match(r"loom[-_]", line)})
 
 
 def main() -> None:

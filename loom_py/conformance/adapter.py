@@ -18,9 +18,12 @@ __all__ = ["BUILT_IN", "FEATURES", "Adapter", "AdapterSource", "BaseAdapter", "l
 
 FEATURES: Mapping[str, str] = {
     "requests": "`requests()` tells what the service saw",
-    "options": "temperature, token limit and tool choice are sent, and seen",
+    "options": "temperature and token limit are sent, and seen",
     "tools": "the model can ask for tools",
+    "argument_text": "the arguments of a call travel as JSON text, not as an object",
+    "tool_choice": "a tool call can be demanded: any, or one tool by its name",
     "images": "messages may hold images",
+    "image_urls": "images may be given by their address",
     "usage": "the service reports tokens",
     "cached_usage": "it reports cached input tokens",
     "reasoning_usage": "it reports reasoning tokens",

@@ -123,13 +123,23 @@ def _sources(content: str | tuple[ContentPart, ...]) -> list[str]:
 
 @scenario("chat/images", "images", "requests")
 def images(stage: Stage) -> None:
-    """Images by URL and as bytes reach the service, in their place between the texts."""
+    """Images reach the service as they are, in their place between the texts."""
     parts = (
         TextPart("Compare"),
-        ImagePart.from_url("https://example.com/cat.png"),
+        ImagePart.from_bytes(PIXEL),
         TextPart("with"),
         ImagePart.from_bytes(PIXEL),
     )
+    _check_parts(stage, parts)
+
+
+@scenario("chat/image-urls", "images", "image_urls", "requests")
+def image_urls(stage: Stage) -> None:
+    """An image by its address reaches the service as that address."""
+    _check_parts(stage, (TextPart("Look:"), ImagePart.from_url("https://example.com/cat.png")))
+
+
+def _check_parts(stage: Stage, parts: tuple[ContentPart, ...]) -> None:
     with stage.provider(Answer("Two cats.")) as provider:
         stage.call(provider, "chat", [Message.user(parts)]).whole()
         content = stage.last_request.messages[-1].content

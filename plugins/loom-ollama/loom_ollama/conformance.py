@@ -1,0 +1,132 @@
+"""An adapter for loom_py's conformance suite.
+
+Run with ``python -m loom_py.conformance loom_ollama.conformance:OllamaAdapter``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+
+from loom_ollama.emulator import JSON, NDJSON, OllamaAnswer, OllamaEmulator
+from loom_ollama.provider import OllamaProvider
+from loom_py.conformance import BaseAdapter, Playback
+from loom_py.conformance.adapter import FEATURES
+from loom_py.conformance.adapters.errors import error_of
+from loom_py.conformance.script import Answer, Script, SeenRequest
+from loom_py.errors import IncompleteResponseError, StreamInterruptedError
+from loom_py.events import FinalResponse, StreamEvent, TextDelta, ToolCallCompleted
+from loom_py.llm.estimates import estimate_usage
+from loom_py.llm.prices import ModelPrice
+from loom_py.llm.provider import BaseProvider, LLMProvider
+from loom_py.llm.scripted import words
+from loom_py.messages import Message, Response, ToolSpec
+from loom_py.options import ChatOptions
+
+__all__ = ["OllamaAdapter"]
+
+SECRET = "conformance-key-7d1f4e0a9c"  # noqa: S105 - the emulator's own
+LACKS = {
+    "argument_text",  # arguments are objects
+    "cached_usage",
+    "content_filter",
+    "image_urls",
+    "images",  # they have no place between the texts
+    "reasoning_usage",
+    "request_ids",
+    "tool_choice",
+}
+"""What Ollama has not."""
+
+
+class OllamaAdapter(BaseAdapter):
+    """An `OllamaProvider` before an `OllamaEmulator`, over a real socket."""
+
+    name = "ollama"
+    capabilities = frozenset(FEATURES) - LACKS
+    secrets = (SECRET,)
+
+    def __init__(self) -> None:
+        self._playback: Playback | None = None
+
+    @contextmanager
+    def provider(self, script: Script) -> Iterator[LLMProvider]:
+        """A provider whose server plays the script."""
+        self._playback = Playback(script)
+        models = ["llama3.2", "llama3.2:cloud"]
+        with OllamaEmulator(_Model(self._playback), models=models, api_keys=[SECRET]) as server:
+            model = models[0] if script.priced else models[1]
+            prices = {models[0]: ModelPrice("2.5", "10")}
+            yield OllamaProvider(model, host=server.host, api_key=SECRET, prices=prices)
+
+    def requests(self) -> Sequence[SeenRequest]:
+        """What the server's model was asked."""
+        return () if self._playback is None else self._playback.requests
+
+
+class _Model(BaseProvider):
+    """The model behind the emulator: plays the script, so that the wire is Ollama's own."""
+
+    name = "playback"
+    model = "playback"
+
+    def __init__(self, playback: Playback) -> None:
+        self._playback = playback
+
+    async def achat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        options: ChatOptions | None = None,
+    ) -> Response:
+        answer = self._playback.answer(messages, tools, options)
+        await asyncio.sleep(answer.delay)
+        if answer.failure is not None:
+            raise _failure(answer)
+        return _response(answer, messages, tools)
+
+    async def astream_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        options: ChatOptions | None = None,
+    ) -> AsyncIterator[StreamEvent]:
+        answer = self._playback.answer(messages, tools, options)
+        await asyncio.sleep(answer.delay)
+        if answer.failure is not None:
+            for piece in words(answer.failure.after_text):
+                yield TextDelta(piece)
+            raise _failure(answer)
+        for place, piece in enumerate(answer.pieces):
+            await asyncio.sleep(answer.pause if place else 0)
+            yield TextDelta(piece)
+        response = _response(answer, messages, tools)
+        for call in response.tool_calls:
+            yield ToolCallCompleted(call)
+        yield FinalResponse(response)
+
+
+def _response(answer: Answer, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Response:
+    calls = tuple(call.to_tool_call() for call in answer.calls)
+    usage = answer.usage or estimate_usage(messages, tools, Message.assistant(answer.text, calls))
+    return Response(answer.text, usage, tool_calls=calls, finish_reason=answer.finish_reason)
+
+
+def _failure(answer: Answer) -> Exception:
+    failure = answer.failure
+    assert failure is not None
+    if failure.kind == "malformed":
+        return OllamaAnswer(200, "<html><body><h1>Sign in</h1></body></html>", kind="text/html")
+    if failure.kind == "empty_stream":
+        return OllamaAnswer(200, "", kind=NDJSON)
+    if failure.kind == "stream_error":
+        return OllamaAnswer(500, {"error": "an error was encountered while running the model"}, kind=JSON)
+    if failure.kind == "cut_stream":
+        return StreamInterruptedError("cut off by the script")
+    if failure.echo_secret:
+        status = {"unauthorized": 401, "forbidden": 403}.get(failure.kind, 500)
+        return OllamaAnswer(status, {"error": f"the key {SECRET} is not known"})
+    return error_of(answer) or IncompleteResponseError("the script went wrong")
