@@ -327,6 +327,15 @@ class ForgetsHistory(Reference):
         return await super().ask(arguments[0][-1:], *arguments[1:])
 
 
+class RewritesArguments(Reference):
+    async def ask(self, *arguments: Any) -> Answer:
+        messages = [
+            replace(message, tool_calls=[replace(call, arguments_json="") for call in message.tool_calls])
+            for message in arguments[0]
+        ]
+        return await super().ask(messages, *arguments[1:])
+
+
 class FailsWithoutAType(Reference):
     def failure(self, error: LoomError, answer: Answer) -> Exception:
         if answer.failure is not None and answer.failure.kind == "not_found":
@@ -369,10 +378,12 @@ WRONG: dict[type[Reference], set[str]] = {
         "chat/system-prompt",
         "chat/history",
         "chat/reply-goes-back",
+        "tools/arguments-byte-for-byte",
         "tools/odd-names-in-a-history",
         "tools/result-round-trip",
         "tools/several-results",
     },
+    RewritesArguments: {"tools/arguments-byte-for-byte"},
     FailsWithoutAType: {"errors/not-found"},
 }
 """Each wrong provider, and the scenarios it fails: those and no others."""
