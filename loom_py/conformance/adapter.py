@@ -93,6 +93,8 @@ BUILT_IN: Mapping[str, str] = {
     "azure": "loom_py.conformance.adapters.azure:AzureAdapter",
     "azure-v1": "loom_py.conformance.adapters.azure:AzureV1Adapter",
     "azure-responses": "loom_py.conformance.adapters.azure:AzureResponsesAdapter",
+    "openai": "loom_py.conformance.adapters.openai:OpenAIAdapter",
+    "openai-responses": "loom_py.conformance.adapters.openai:OpenAIResponsesAdapter",
     "scripted": "loom_py.conformance.adapters.scripted:ScriptedAdapter",
 }
 """The adapters that come with loom_py."""

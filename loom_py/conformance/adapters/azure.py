@@ -29,7 +29,7 @@ from loom_py.llm.scripted import words
 from loom_py.messages import Message, Response, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
 
-__all__ = ["AzureAdapter", "AzureResponsesAdapter", "AzureV1Adapter"]
+__all__ = ["AzureAdapter", "AzureResponsesAdapter", "AzureV1Adapter", "PlaybackModel", "dropped"]
 
 SECRET = "conformance-key-7d1f4e0a9c"  # noqa: S105 - the emulator's own
 DEPLOYMENTS = {"priced": "gpt-4o-2024-11-20", "unpriced": "house-model-2"}
@@ -53,10 +53,10 @@ class AzureAdapter(BaseAdapter):
     @contextmanager
     def provider(self, script: Script) -> Iterator[LLMProvider]:
         """A client of a fresh emulator whose model plays the script."""
-        drops, rest = _dropped(script)
+        drops, rest = dropped(script)
         self._playback = Playback(rest)
         with AzureEmulator(
-            _Model(self._playback), deployments=DEPLOYMENTS, api_keys=[SECRET], faults=drops
+            PlaybackModel(self._playback), deployments=DEPLOYMENTS, api_keys=[SECRET], faults=drops
         ) as azure:
             yield AzureOpenAIClient(
                 endpoint=azure.endpoint,
@@ -84,7 +84,7 @@ class AzureResponsesAdapter(AzureAdapter):
     settings: ClassVar[dict[str, Any]] = {"surface": "responses", "api": "v1"}
 
 
-def _dropped(script: Script) -> tuple[FaultPlan | None, Script]:
+def dropped(script: Script) -> tuple[FaultPlan | None, Script]:
     """The connections to drop, which no request gets past, and the script without them."""
     dropped = [_is_drop(answer) for answer in script.answers]
     if not any(dropped):
@@ -101,7 +101,7 @@ def _is_drop(answer: Answer) -> bool:
     return answer.failure is not None and answer.failure.kind == "unreachable"
 
 
-class _Model(BaseProvider):
+class PlaybackModel(BaseProvider):
     """The model behind the emulator: plays the script, so that the wire is Azure's own."""
 
     name = "playback"
