@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tenacity.wait import wait_base
 
     from loom_py.agent import Agent
+    from loom_py.agent_file import Keys
     from loom_py.backends import Backend
     from loom_py.clock import Clock
     from loom_py.guardrails import Validate, Validator
@@ -188,6 +189,7 @@ class AgentBuilder:
         max_tokens: int | None = None,
         temperature: float | None = None,
         timeout: float | None = None,
+        service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = None,
         prices: Mapping[str, PriceSetting] | None = None,
         genai_prices: bool | None = None,
         surface: Literal["auto", "chat", "responses"] | None = None,
@@ -210,6 +212,7 @@ class AgentBuilder:
             max_tokens=max_tokens,
             temperature=temperature,
             timeout=timeout,
+            service_tier=service_tier,
             prices=prices,
             genai_prices=genai_prices,
             surface=surface,
@@ -580,6 +583,27 @@ class AgentBuilder:
         return replace(self, _resilience={**self._resilience, **changes})
 
     # ── building ─────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def from_yaml(
+        cls,
+        path: str | Path,
+        *,
+        keys: Keys | None = None,
+        env: Mapping[str, str] | None = None,
+        flags: Mapping[str, Any] | None = None,
+    ) -> AgentBuilder:
+        """The builder of the agent that a YAML file of ``kind: Agent`` describes; needs the extra ``yaml``.
+
+        ``keys`` is asked last for the API key of a provider, ``env`` is the environment, ``os.environ`` by
+        default, and ``flags`` are settings that come before all others: ``{"llm.temperature": 0}``.
+
+        Raises one `BuilderError` that lists everything that is wrong with the file, with line and column.
+        Modules that the file names are imported. See `loom_py.agent_file`.
+        """
+        from loom_py.agent_file import load
+
+        return load(path, keys=keys, env=env, flags=flags).apply(cls())
 
     def build(self) -> Agent:
         """The agent. Raises one `BuilderError` that lists everything that is wrong."""

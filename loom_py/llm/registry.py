@@ -12,12 +12,13 @@ The object it names is a factory: called with settings as keyword arguments, it 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import metadata
 from typing import Any, TypeAlias, cast
 
+from loom_py import _entry_points
+from loom_py._entry_points import reason
 from loom_py.errors import ConfigError, LoomError, ProviderLoadError, ProviderNotFoundError
 from loom_py.llm.provider import BaseProvider, LLMProvider
 
@@ -34,8 +35,6 @@ __all__ = [
 
 GROUP = "loom_py.providers"
 """The entry-point group in which packages offer providers."""
-
-OWN_DISTRIBUTION = "loom-py"
 
 PACKAGES = ("anthropic", "bedrock", "needle", "ollama", "openai-compatible")
 """The providers whose packages the project keeps beside its own; each is called ``loom-NAME``."""
@@ -131,7 +130,7 @@ def create_provider(spec: str, /, **settings: Any) -> LLMProvider:
     except (TypeError, ValueError) as exc:
         raise ConfigError(f"provider {info.name!r} refuses its settings: {_reason(exc)}") from _shown(exc)
     except Exception as exc:
-        message = f"provider {info.name!r} ({info.origin}) cannot be made: {_described(exc)}"
+        message = f"provider {info.name!r} ({info.origin}) cannot be made: {reason(exc)}"
         raise ProviderLoadError(message) from exc
     _check(provider, info)
     return provider
@@ -149,10 +148,7 @@ class _Offer:
 
 
 def _offers() -> dict[str, _Offer]:
-    by_name: dict[str, list[_Offer]] = {}
-    for offer in _installed():
-        by_name.setdefault(offer.info.name, []).append(offer)
-    chosen = {name: _chosen(offers) for name, offers in by_name.items()}
+    chosen = {name: _installed(offer) for name, offer in _entry_points.offers(GROUP).items()}
     for name, factory in _registered.items():
         passed_over = (chosen[name].info.origin,) if name in chosen else ()
         info = ProviderInfo(name, ignored=passed_over)
@@ -160,69 +156,15 @@ def _offers() -> dict[str, _Offer]:
     return dict(sorted(chosen.items()))
 
 
-def _installed() -> Iterator[_Offer]:
-    """Everything installed packages offer; a package whose metadata cannot be read stops no other."""
-    try:
-        points = list(metadata.entry_points(group=GROUP))
-    except Exception:  # noqa: BLE001 - one package with a malformed entry_points.txt fails the whole call
-        yield from _installed_one_by_one()
-    else:
-        yield from map(_offer, points)
+def _installed(offer: _entry_points.Offer) -> _Offer:
+    info = ProviderInfo(offer.name, offer.distribution, offer.version, offer.error, offer.ignored)
 
-
-def _installed_one_by_one() -> Iterator[_Offer]:
-    seen = set()
-    for distribution in metadata.distributions():
-        name, version = _identity(distribution)
-        if name in seen:
-            continue
-        seen.add(name)
-        try:
-            points = list(distribution.entry_points.select(group=GROUP))
-        except Exception as exc:  # noqa: BLE001 - told in the info
-            if GROUP in (distribution.read_text("entry_points.txt") or ""):
-                error = f"its entry_points.txt cannot be read: {_described(exc)}"
-                yield _broken(ProviderInfo(_normalised(name), name, version, error))
-        else:
-            yield from map(_offer, points)
-
-
-def _offer(point: metadata.EntryPoint) -> _Offer:
-    name, version = _identity(point.dist)
-    return _Offer(ProviderInfo(_normalised(point.name), name, version), point.load)
-
-
-def _broken(info: ProviderInfo) -> _Offer:
     def load() -> Any:
-        raise ProviderLoadError(f"provider {info.name!r} cannot be used: {info.error}")
+        if info.error is not None:
+            raise ProviderLoadError(f"provider {info.name!r} cannot be used: {info.error}")
+        return offer.load()
 
     return _Offer(info, load)
-
-
-def _identity(distribution: metadata.Distribution | None) -> tuple[str, str | None]:
-    """Name and version of a distribution; its metadata may be damaged."""
-    try:
-        assert distribution is not None
-        return str(distribution.metadata["Name"]), distribution.version
-    except Exception:  # noqa: BLE001 - a name for the listing is all that is wanted here
-        return "an unknown package", None
-
-
-def _chosen(offers: list[_Offer]) -> _Offer:
-    """One of several offers of a name: the built-in one, else none of them."""
-    first = offers[0]
-    origins = {offer.info.origin: offer for offer in offers}
-    if len(origins) == 1:
-        return first
-    for offer in offers:
-        if offer.info.distribution == OWN_DISTRIBUTION:
-            others = tuple(sorted(set(origins) - {offer.info.origin}))
-            info = offer.info
-            return _Offer(
-                ProviderInfo(info.name, info.distribution, info.version, ignored=others), offer.load
-            )
-    error = f"several packages offer it: {', '.join(sorted(origins))}; uninstall all but one"
-    return _broken(ProviderInfo(first.info.name, first.info.distribution, first.info.version, error))
 
 
 # ── loading ──────────────────────────────────────────────────────────────────────────────
@@ -238,7 +180,7 @@ def _load(name: str) -> tuple[ProviderFactory, ProviderInfo]:
     except ProviderLoadError:
         raise
     except (Exception, SystemExit) as exc:
-        message = f"provider {offer.info.name!r} ({offer.info.origin}) cannot be loaded: {_described(exc)}"
+        message = f"provider {offer.info.name!r} ({offer.info.origin}) cannot be loaded: {reason(exc)}"
         hint = exc.hint if isinstance(exc, LoomError) else None
         raise ProviderLoadError(message, hint=hint or f"Reinstall or remove {offer.info.origin}.") from exc
     if not callable(factory):
@@ -284,14 +226,10 @@ def _check(provider: object, info: ProviderInfo) -> None:
 
 
 def _normalised(name: str) -> str:
-    text = name.strip().lower().replace("_", "-")
+    text = _entry_points.normalised(name)
     if not text:
         raise ConfigError("a provider needs a name", field="provider")
     return text
-
-
-def _described(exc: BaseException) -> str:
-    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
 def _reason(exc: Exception) -> str:

@@ -15,6 +15,7 @@ from loom_py import AzureEmulator
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 OUTPUT = {
+    "agent_file.py": "Oslo, 9 degrees.\nlimits.max_turns: 2 (flag)\n",
     "quickstart.py": "model gpt-4o-2024-11-20",
     "tools.py": "Error (tool_error): no city named 'Roma'\\nSuggestion: use one of Oslo, Rome",
     "streaming.py": '[asks stock with {"product": "Desk Lamp"}]\n[stock says 12]\nThere are',
@@ -38,7 +39,7 @@ OUTPUT = {
 }
 """What each example prints, in part."""
 
-NOT_RUN_HERE = {"demo.py", "flight_tools.py", "offline.py"}
+NOT_RUN_HERE = {"agent_file_tools.py", "demo.py", "flight_tools.py", "offline.py"}
 """The demo has a test of its own; the others are imported by examples."""
 
 
