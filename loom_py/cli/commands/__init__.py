@@ -1,0 +1,1 @@
+"""The commands of ``loom``, a module each; `loom_py.cli.table` lists them."""

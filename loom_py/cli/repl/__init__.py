@@ -1,0 +1,1 @@
+"""Talking with an agent: what ``loom chat`` shows and understands."""
