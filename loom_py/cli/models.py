@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loom_py.cli.failures import remember_secret
 from loom_py.cli.settings import Found, found
-from loom_py.errors import ConfigError
+from loom_py.errors import ConfigError, LoomError
 from loom_py.keys import LazyStore
 
 if TYPE_CHECKING:
@@ -21,10 +21,7 @@ KEY_VARIABLES = {
     "openai": ("OPENAI_API_KEY",),
     "anthropic": ("ANTHROPIC_API_KEY",),
 }
-"""The variables by which providers are given their keys; they come before the keyring."""
-
-KEYLESS = frozenset({"bedrock", "needle", "ollama", "scripted"})
-"""Providers that take no API key: for them the keyring is not opened."""
+"""The variables of the best-known providers' keys; they come before the keyring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +97,19 @@ def _azure(flags: ModelFlags, source: str) -> Chosen:
 
 
 def key_settings(provider: str) -> dict[str, Any]:
-    """``api_key=`` from the user's keys, where the environment has none for ``provider``."""
+    """``api_key=`` from the user's keys, where ``provider`` takes one and the environment has none for it."""
+    from loom_py.agent_file.providers import environment_of, setting_names
+
     name = provider.strip().lower().replace("_", "-")
-    variables = KEY_VARIABLES.get(name, (f"{name.upper().replace('-', '_')}_API_KEY",))
-    if name in KEYLESS or any(os.environ.get(each, "").strip() for each in variables):
+    try:
+        taken, told = setting_names(name), environment_of(name)
+    except LoomError:
+        return {}  # there is no such provider: building the agent tells what to install
+    if taken is not None and "api_key" not in taken:
+        return {}
+    known = (*told.get("api_key", ()), *told.get("entra_token", ()))
+    variables = known or KEY_VARIABLES.get(name, ())
+    if any(os.environ.get(each, "").strip() for each in variables):
         return {}
     key = user_keys().get(name)
     return {} if key is None else {"api_key": key}

@@ -27,6 +27,8 @@ COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry("chat", "loom_py.cli.commands.chat", "Talk with an agent, or with a model."),
     CommandEntry("run", "loom_py.cli.commands.run", "Ask an agent one question."),
     CommandEntry("validate", "loom_py.cli.commands.validate", "Find everything wrong with agent files."),
+    CommandEntry("serve", "loom_py.cli.commands.serve", "Serve agents over HTTP, with a chat page."),
+    CommandEntry("serve-key", "loom_py.cli.commands.serve_key", "Keep the keys of a server's callers.", KEYS),
     CommandEntry(
         "config", "loom_py.cli.commands.config", "Keep API keys, and see where settings come from.", KEYS
     ),

@@ -1,0 +1,211 @@
+"""``loom doctor``: each thing that can be wrong between here and an answer is named, with what to do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from loom_py import AzureEmulator
+from loom_py.cli.doctor import examine
+from loom_py.emulator import Quota
+from loom_py.llm.provider import BaseProvider
+from loom_py.messages import Message, Response
+
+KEY = "emulator-key-4711-abcd"
+
+
+def loom(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "LOOM_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "loom_py.cli", "doctor", *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        env={**clean, "COLUMNS": "200", "NO_COLOR": "1", "AZURE_OPENAI_API_KEY": KEY, **environment},
+        check=False,
+    )
+
+
+@pytest.fixture
+def azure() -> Iterator[AzureEmulator]:
+    quotas = {"chat": Quota(tokens_per_minute=60_000, requests_per_minute=600)}
+    with AzureEmulator(deployments={"chat": "gpt-4o-2024-11-20"}, api_keys=[KEY], quotas=quotas) as azure:
+        yield azure
+
+
+def findings(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    (found,) = json.loads(done.stdout).values()
+    return {each["step"]: each for each in found}
+
+
+def test_all_is_well_and_one_call_was_made(azure: AzureEmulator) -> None:
+    done = loom("--endpoint", azure.endpoint, "--deployment", "chat")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✓ answer   gpt-4o-2024-11-20" in done.stdout
+    assert "of 60,000 a minute" in done.stdout
+    assert KEY not in done.stdout
+    assert len(azure.requests) == 1
+
+
+def test_without_a_call_nothing_is_asked(azure: AzureEmulator) -> None:
+    done = loom("--endpoint", azure.endpoint, "--deployment", "chat", "--no-call", "--json")
+    assert done.returncode == 0
+    assert findings(done)["answer"]["status"] == "skipped"
+    assert azure.requests == []
+
+
+@pytest.mark.parametrize(
+    ("deployment", "key", "code", "said"),
+    [
+        ("nope", KEY, 2, "Check the deployment's name"),
+        ("chat", "another-key-4711", 3, "Check that the API key belongs to this endpoint"),
+    ],
+)
+def test_a_refusal_is_told_with_its_remedy(
+    deployment: str, key: str, code: int, said: str, azure: AzureEmulator
+) -> None:
+    done = loom("--endpoint", azure.endpoint, "--deployment", deployment, AZURE_OPENAI_API_KEY=key)
+    assert done.returncode == code
+    assert "✗ answer" in done.stdout
+    assert said in done.stdout
+    assert "✓ TCP" in done.stdout
+
+
+def test_a_full_quota_is_a_warning(azure: AzureEmulator) -> None:
+    azure.fail_next(429, headers={"retry-after": "7"})
+    done = loom("--endpoint", azure.endpoint, "--deployment", "chat", "--json")
+    assert done.returncode == 0
+    found = findings(done)["answer"]
+    assert (found["status"], found["remedy"]) == ("warning", "Wait 7 s, or raise the quota.")
+
+
+def test_a_host_without_an_address_ends_the_search() -> None:
+    done = loom("--endpoint", "https://no-such-host.invalid", "--deployment", "chat", "--json")
+    assert done.returncode == 4
+    found = findings(done)
+    assert found["DNS"]["status"] == "failed"
+    assert {found[step]["status"] for step in ("TCP", "TLS", "answer")} == {"skipped"}
+
+
+def test_a_closed_port_is_told() -> None:
+    with socket.socket() as held:  # bound, and not listening
+        held.bind(("127.0.0.1", 0))
+        done = loom("--endpoint", f"http://127.0.0.1:{held.getsockname()[1]}", "--deployment", "chat")
+    assert done.returncode == 4
+    assert "Nothing listens there" in done.stdout
+
+
+def test_wrong_settings_are_told_all_at_once() -> None:
+    done = loom("--endpoint", "ftp://x", AZURE_OPENAI_API_KEY="")
+    assert done.returncode == 2
+    for said in ("deployment ID is required", "endpoint must be a URL", "api_key"):
+        assert said in done.stdout
+
+
+def test_an_untrusted_certificate_is_told_and_a_trusted_one_is_fine(tmp_path: Path) -> None:
+    certificate, key = _certificate(tmp_path, days=90)
+    with _encrypted(certificate, key) as endpoint:
+        arguments = ("--endpoint", endpoint, "--deployment", "chat", "--no-call", "--json")
+        strange = findings(loom(*arguments))["TLS"]
+        known = findings(loom(*arguments, SSL_CERT_FILE=str(certificate)))["TLS"]
+    assert strange["status"] == "failed"
+    assert "SSL_CERT_FILE" in strange["remedy"]
+    assert known["status"] == "ok"
+    assert "good for 8" in known["told"]
+
+
+def test_a_certificate_that_ends_soon_is_a_warning(tmp_path: Path) -> None:
+    certificate, key = _certificate(tmp_path, days=5)
+    with _encrypted(certificate, key) as endpoint:
+        arguments = ("--endpoint", endpoint, "--deployment", "chat", "--no-call", "--json")
+        found = findings(loom(*arguments, SSL_CERT_FILE=str(certificate)))["TLS"]
+    assert found["status"] == "warning"
+
+
+def test_a_port_without_encryption_is_told(azure: AzureEmulator) -> None:
+    endpoint = azure.endpoint.replace("http:", "https:")
+    found = findings(loom("--endpoint", endpoint, "--deployment", "chat", "--json"))["TLS"]
+    assert (found["status"], found["remedy"]) == ("failed", "Does the port speak https?")
+
+
+def test_a_provider_without_an_endpoint_is_only_asked() -> None:
+    class Parrot(BaseProvider):
+        name = "parrot"
+
+        def chat(self, messages: Any, tools: Any = (), *, options: Any = None) -> Response:
+            return Response(Message.user("ready").text, model="grey")
+
+    assert [each.step for each in examine(Parrot())] == ["settings", "answer"]
+
+
+def _certificate(folder: Path, *, days: int) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, secret = folder / "cert.pem", folder / "key.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate, secret
+
+
+@contextmanager
+def _encrypted(certificate: Path, key: Path) -> Iterator[str]:
+    """A server that shakes hands, and nothing else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                context.wrap_socket(plain, server_side=True).close()
+            except OSError:
+                plain.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
