@@ -38,6 +38,7 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+	for plugin in plugins/*; do MYPYPATH=$$plugin $(BIN)/mypy $$plugin/tests || exit 1; done
 
 floors: $(VENV)/.dev
 	$(BIN)/lint-imports

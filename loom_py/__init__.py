@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from loom_py.backends import Backend, BaseBackend, QueryResult, SQLBackend
     from loom_py.builder import AgentBuilder
     from loom_py.clock import VirtualClock
-    from loom_py.emulator import AzureEmulator
+    from loom_py.conversation import Conversation
+    from loom_py.emulator import AzureEmulator, OpenAIEmulator
     from loom_py.errors import BudgetExceededError, BuilderError, LoomError, RetriesExhausted, ToolError
     from loom_py.events import (
         FinalResponse,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         ScriptedProvider,
     )
     from loom_py.llm.azure import AzureOpenAIClient, AzureOpenAIConfig, KeyVaultSecret
+    from loom_py.llm.openai import OpenAIClient, OpenAIConfig
     from loom_py.llm.scripted import call, reply
     from loom_py.loop import Limits
     from loom_py.messages import (
@@ -86,6 +88,7 @@ __all__ = [
     "BuilderError",
     "ChatOptions",
     "ContentPart",
+    "Conversation",
     "Cost",
     "CostReport",
     "Deployment",
@@ -99,6 +102,9 @@ __all__ = [
     "Message",
     "ModelPrice",
     "ModelProfile",
+    "OpenAIClient",
+    "OpenAIConfig",
+    "OpenAIEmulator",
     "PolicyEvent",
     "PriceOverride",
     "QueryResult",
@@ -132,8 +138,9 @@ _HOMES = {
     "agent": ("Agent",),
     "backends": ("Backend", "BaseBackend", "QueryResult", "SQLBackend"),
     "builder": ("AgentBuilder",),
-    "emulator": ("AzureEmulator",),
+    "emulator": ("AzureEmulator", "OpenAIEmulator"),
     "clock": ("VirtualClock",),
+    "conversation": ("Conversation",),
     "errors": ("BudgetExceededError", "BuilderError", "LoomError", "RetriesExhausted", "ToolError"),
     "events": (
         "FinalResponse",
@@ -156,6 +163,7 @@ _HOMES = {
         "ScriptedProvider",
     ),
     "llm.azure": ("AzureOpenAIClient", "AzureOpenAIConfig", "KeyVaultSecret"),
+    "llm.openai": ("OpenAIClient", "OpenAIConfig"),
     "llm.scripted": ("call", "reply"),
     "loop": ("Limits",),
     "messages": (

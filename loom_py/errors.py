@@ -11,7 +11,8 @@
     │   ├── ToolDefinitionError      invalid_tool             a function cannot become a tool
     │   ├── MissingDependencyError   missing_dependency       an extra is not installed
     │   ├── ProviderNotFoundError    provider_not_found       no provider of that name
-    │   └── ProviderLoadError        provider_load_failed     a plugin is installed but broken
+    │   ├── ProviderLoadError        provider_load_failed     a plugin is installed but broken
+    │   └── KeyStoreError            key_store                keys cannot be read or written
     ├── ProviderError                provider_error           a model call failed
     │   ├── AuthenticationError      unauthorized             401
     │   ├── PermissionDeniedError    permission_denied        403
@@ -87,6 +88,7 @@ __all__ = [
     "InvalidDeploymentError",
     "InvalidEndpointError",
     "InvalidRequestError",
+    "KeyStoreError",
     "LimitExceededError",
     "LoomError",
     "MalformedResponseError",
@@ -299,6 +301,12 @@ class ProviderLoadError(ConfigError):
 
     code = "provider_load_failed"
     grpc_code = "FAILED_PRECONDITION"
+
+
+class KeyStoreError(ConfigError):
+    """API keys cannot be read or written: there is no keyring, it is locked, a file is open to others, …"""
+
+    code = "key_store"
 
 
 # ── model calls ──────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,10 @@ import pytest
 import loom_py
 
 SDK = {"openai", "httpx2", "aiohttp", "uvloop"}
-OPTIONAL = {"sqlalchemy", "sqlglot", "starlette", "uvicorn", "redis", "genai_prices", "toktok"}
+OPTIONAL = {
+    *("sqlalchemy", "sqlglot", "starlette", "uvicorn", "redis", "genai_prices", "toktok", "yaml"),
+    *("typer", "keyring", "prompt_toolkit", "prometheus_client", "boto3", "anthropic", "ollama"),
+}
 CORE = {"pydantic", "pydantic_core", "structlog", "tenacity"}
 
 SCRIPTED = "AgentBuilder().with_llm(ScriptedProvider(['hello'])).build()"

@@ -1,4 +1,4 @@
-"""A loopback Azure OpenAI for tests and demonstrations; needs the extra ``emulator``.
+"""A loopback Azure OpenAI, and a loopback OpenAI, for tests and demonstrations; needs the extra ``emulator``.
 
 ::
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from loom_py.emulator.echo import EchoProvider
     from loom_py.emulator.fault_plan import FaultPlan, FaultRule, Latency
     from loom_py.emulator.filters import ContentFilters
+    from loom_py.emulator.openai_server import OpenAIEmulator
     from loom_py.emulator.quotas import Ptu, Quota
     from loom_py.emulator.resource import RecordedRequest
     from loom_py.emulator.server import AzureEmulator
@@ -30,6 +31,7 @@ __all__ = [
     "FaultPlan",
     "FaultRule",
     "Latency",
+    "OpenAIEmulator",
     "Ptu",
     "Quota",
     "RealClock",
@@ -47,6 +49,7 @@ _HOMES = {
     "FaultPlan": "fault_plan",
     "FaultRule": "fault_plan",
     "Latency": "fault_plan",
+    "OpenAIEmulator": "openai_server",
     "Ptu": "quotas",
     "Quota": "quotas",
     "RealClock": ".clock",

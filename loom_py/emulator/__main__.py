@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from loom_py.emulator.script_file import load_script
+from loom_py.emulator.engines import ENGINES, engine_of
 from loom_py.errors import LoomError
-from loom_py.llm.provider import LLMProvider
-
-if TYPE_CHECKING:
-    from loom_py.emulator.upstream import AzureUpstream
 
 LOG_SIZE = 100
 """Requests a server that runs for days keeps in memory."""
@@ -43,8 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--engine",
         default="echo",
         metavar="SPEC",
-        help="echo, scripted:FILE.json, replay:CASSETTE, upstream:URL (its key from AZURE_OPENAI_API_KEY) "
-        "or a provider",
+        help=ENGINES,
     )
     parser.add_argument("--cassette", type=Path, metavar="FILE", help="where an upstream is recorded")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault plan, as JSON")
@@ -66,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from loom_py.emulator.server import AzureEmulator
 
         emulator = AzureEmulator(
-            _engine(options.engine, options.cassette),
+            engine_of(options.engine, options.cassette),
             deployments=deployments,
             api_keys=options.key or ["emulator-key"],
             host=options.host,
@@ -128,23 +121,6 @@ def _deployment(parser: argparse.ArgumentParser, text: str) -> tuple[str, str]:
     if not name:
         parser.error(f"--deployment takes NAME=MODEL, not {text!r}")
     return name, model or name
-
-
-def _engine(spec: str, cassette: Path | None) -> LLMProvider | AzureUpstream | None:
-    if spec == "echo":
-        return None
-    kind, _, path = spec.partition(":")
-    if kind == "scripted":
-        return load_script(Path(path))
-    if kind in {"upstream", "replay"}:
-        from loom_py.emulator.upstream import AzureUpstream
-
-        if kind == "replay":
-            return AzureUpstream(replay=path, match="best")
-        return AzureUpstream(path, api_key=os.environ.get("AZURE_OPENAI_API_KEY"), cassette=cassette)
-    from loom_py.llm.registry import create_provider
-
-    return create_provider(spec)
 
 
 if __name__ == "__main__":

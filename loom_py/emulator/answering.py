@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from loom_py.emulator.decode import ChatRequest
 from loom_py.emulator.encode import Completion, encode_json
@@ -61,12 +62,13 @@ async def _complete(
     _settle(exchange, response)
     if exchange.effects.error == "content-filter-down":
         completion = replace(completion, filter_down=True)
-    body = encode_json(exchange.surface.whole(response, completion))
+    body = encode_json(exchange.shaped(exchange.surface.whole(response, completion)))
     headers = exchange.headers({"content-type": JSON_TYPE}, from_model=True)
     await exchange.reply.whole(200, headers, body)
 
 
 def _settle(exchange: Exchange, response: Response) -> None:
+    exchange.reply.record.usage = response.tokens_used
     if exchange.grant is not None:
         exchange.resource.meter_for(exchange.deployment).settle(exchange.grant, response.tokens_used)
 
@@ -118,6 +120,8 @@ class _Stream:
     async def _send_chunks(self, chunks: AsyncIterator[bytes], cut: Cut | None) -> None:
         reply, resource, sent = self.exchange.reply, self.exchange.resource, 0
         async for chunk in chunks:
+            if not chunk:
+                continue
             if cut is not None and sent >= cut.after_chunks:
                 if not cut.clean:
                     raise StreamCutError("this stream was to be cut")
@@ -133,25 +137,33 @@ class _Stream:
     async def _chunks(
         self, first: StreamEvent, rest: AsyncIterator[StreamEvent]
     ) -> AsyncGenerator[bytes, None]:
-        encoder, frame = self.encoder, self.surface.frame
+        encoder = self.encoder
         for chunk in encoder.start():
-            yield frame(chunk)
+            yield self._frame(chunk)
         for chunk in encoder.feed(first):
-            yield frame(chunk)
+            yield self._frame(chunk)
         try:
             async for event in rest:
                 for chunk in encoder.feed(event):
-                    yield frame(chunk)
+                    yield self._frame(chunk)
         except WireError as error:
-            yield frame(encoder.error(error))  # the status has gone out already
+            yield self._frame(encoder.error(self._worded(error)))  # the status has gone out already
             return
         if encoder.final is None:
             raise StreamCutError("the engine's stream broke off")
         _settle(self.exchange, encoder.final)
         for chunk in encoder.finish():
-            yield frame(chunk)
+            yield self._frame(chunk)
         if self.surface.end:
             yield self.surface.end
+
+    def _frame(self, chunk: dict[str, Any]) -> bytes:
+        """A chunk as it goes out, which may be nothing at all."""
+        shaped = self.exchange.shaped(chunk)
+        return self.surface.frame(shaped) if shaped is not None else b""
+
+    def _worded(self, error: WireError) -> WireError:
+        return self.exchange.resource.dialect.worded(error, self.exchange)
 
     async def _spoiled(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         """The chunks, until the exchange's fault breaks in after the first that holds text."""
@@ -164,7 +176,7 @@ class _Stream:
             async for chunk in chunks:
                 yield chunk
                 if twist in errors and self.encoder.begun:
-                    yield self.surface.frame(self.encoder.error(errors[twist]))
+                    yield self._frame(self.encoder.error(self._worded(errors[twist])))
                     return
                 if twist == "broken-sse" and self.encoder.begun:
                     yield b'data: {"choices":[{"delta":{"cont'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import uuid
 from contextlib import suppress
 from typing import Any
@@ -15,24 +14,18 @@ from starlette.types import Receive, Scope, Send
 
 from loom_py.emulator.answering import send_answer
 from loom_py.emulator.catalogue import CONNECTION_DROP, FAILURES, failure
-from loom_py.emulator.chat_surface import ChatSurface
 from loom_py.emulator.decode import ChatRequest, parse_body
 from loom_py.emulator.engine_errors import as_wire_error
 from loom_py.emulator.exchange import ABORT, Exchange, Reply, StreamCutError
 from loom_py.emulator.faults import Answer
 from loom_py.emulator.filters import check_prompt
-from loom_py.emulator.quotas import Ptu, Quota, Refusal, estimated_tokens
+from loom_py.emulator.quotas import Ptu, Refusal, estimated_tokens
 from loom_py.emulator.resource import RecordedRequest, Resource, masked
-from loom_py.emulator.responses_surface import ResponsesSurface
-from loom_py.emulator.throttling import provisioned_full, throttled
+from loom_py.emulator.throttling import provisioned_full
 from loom_py.emulator.upstream import AzureUpstream
 from loom_py.emulator.wire_errors import (
     WireError,
     bad_http,
-    deployment_not_found,
-    invalid_request,
-    method_not_allowed,
-    resource_not_found,
     stopping,
     too_large,
 )
@@ -40,14 +33,6 @@ from loom_py.emulator.wire_errors import (
 __all__ = ["EmulatorApp"]
 
 log = logging.getLogger("loom_py.emulator")
-
-_CLASSIC = re.compile(r"/openai/deployments/([^/]+)/chat/completions")
-_MODEL_IN_BODY = {
-    "/openai/v1/chat/completions": (ChatSurface, True),
-    "/openai/v1/responses": (ResponsesSurface, True),
-    "/openai/responses": (ResponsesSurface, False),
-}
-"""Path -> its surface, and whether it is of the v1 API, which knows no api-version."""
 
 
 class EmulatorApp:
@@ -83,8 +68,10 @@ class EmulatorApp:
             request.scope["path"],
             masked(dict(request.query_params)),
             masked(dict(request.headers)),
+            at=self.resource.clock.time(),
         )
         self.resource.log.add(record)
+        began = self.resource.clock.now()
         reply = Reply(send, record, self.resource.clock)
         exchange = Exchange(self.resource, request, reply, str(uuid.uuid4()), str(uuid.uuid4()))
         work = asyncio.ensure_future(self._exchange(exchange))
@@ -96,6 +83,7 @@ class EmulatorApp:
             if not work.done():  # the server cancelled us
                 work.cancel()
                 await asyncio.wait({work})
+            record.seconds = self.resource.clock.now() - began
         if not work.cancelled():
             work.result()
         elif self._stopping and not reply.started:
@@ -128,7 +116,10 @@ class EmulatorApp:
         raw = await self._read(exchange.request)
         with suppress(WireError):
             record.body = parse_body(raw)
-        self._route(exchange)
+        answer = self._route(exchange)
+        if answer is not None:
+            await exchange.answer(answer)
+            return
         watch = asyncio.ensure_future(_cancel_on_disconnect(exchange, asyncio.current_task()))
         try:
             await self._after_routing(exchange, raw)
@@ -151,27 +142,13 @@ class EmulatorApp:
             raise too_large(limit)
         return b"".join(pieces)
 
-    def _route(self, exchange: Exchange) -> None:
+    def _route(self, exchange: Exchange) -> Answer | None:
         """Find the surface and the deployment, which most paths leave to the body."""
-        record, request = exchange.reply.record, exchange.request
-        path = request.scope["path"]
-        classic = _CLASSIC.fullmatch(path)
-        surface, exchange.v1 = _MODEL_IN_BODY.get(path, (ChatSurface, False))
-        if classic:
-            record.deployment = classic[1]
-        elif isinstance(record.body, dict) and isinstance(record.body.get("model"), str):
-            record.deployment = record.body["model"]
-        exchange.deployment = record.deployment or ""
+        dialect = self.resource.dialect
+        dialect.locate(exchange)
         if isinstance(self.resource.engine_for(exchange.deployment), AzureUpstream):
-            return  # the upstream knows its own paths
-        known = bool(classic) or path in _MODEL_IN_BODY
-        if not known or request.method in {"GET", "HEAD"}:
-            raise resource_not_found()
-        if not exchange.v1 and not request.query_params.get("api-version"):
-            raise resource_not_found()
-        if request.method != "POST":
-            raise method_not_allowed()
-        exchange.surface = surface(self.resource.conversations) if surface is ResponsesSurface else surface()
+            return None  # the upstream knows its own paths
+        return dialect.route(exchange)
 
     async def _after_routing(self, exchange: Exchange, raw: bytes) -> None:
         resource, deployment = self.resource, exchange.deployment
@@ -179,16 +156,15 @@ class EmulatorApp:
         if fault is not None:
             await exchange.answer(fault)
             return
-        resource.authenticate(exchange.request.headers, keys_as_bearer=exchange.v1)
+        resource.dialect.authenticate(exchange)
         engine = resource.engine_for(deployment)
         if isinstance(engine, AzureUpstream):
             await engine.forward(exchange.request, raw, exchange.reply)
             return
         if not deployment:
             parse_body(raw)
-            raise invalid_request("you must provide a model parameter")
         if deployment not in resource.deployments:
-            raise deployment_not_found(resource.quirks)
+            raise resource.dialect.not_found(exchange)
         exchange.model = resource.deployments[deployment]
         body = parse_body(raw)
         request = exchange.surface.decode(body)
@@ -207,10 +183,17 @@ class EmulatorApp:
         if isinstance(scripted, Answer):
             return scripted
         if scripted is not None:
-            return scripted.to_error(exchange.request_id, deployment, resource.region, quirks=resource.quirks)
+            return scripted.to_error(
+                exchange.request_id,
+                deployment,
+                resource.region,
+                quirks=resource.quirks,
+                worded=lambda error: resource.dialect.worded(error, exchange),
+            )
         if resource.plan is None:
             return None
         effects = exchange.effects = resource.plan.next(deployment)
+        exchange.reply.record.fault = str(effects)
         exchange.reply.bytes_per_second = effects.bytes_per_second
         if effects.delay:
             await resource.clock.asleep(effects.delay)
@@ -231,21 +214,7 @@ class EmulatorApp:
         quota = self.resource.quotas[deployment]
         if isinstance(quota, Ptu):
             raise provisioned_full(outcome.wait)
-        raise _throttled(exchange, quota, outcome)
-
-
-def _throttled(exchange: Exchange, quota: Quota, refusal: Refusal) -> WireError:
-    situation = exchange.situation
-    return throttled(
-        quota.style,
-        situation.deployment,
-        situation.region,
-        refusal.wait,
-        kind="requests" if refusal.kind == "requests" else "tokens",
-        api_version=situation.api_version,
-        operation=situation.operation,
-        zero_retry_after_ms=quota.zero_retry_after_ms and situation.quirks,
-    )
+        raise self.resource.dialect.throttled(exchange, quota, outcome)
 
 
 def _head_size(request: Request) -> int:

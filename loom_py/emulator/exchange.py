@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import formatdate
+from typing import Any
 
 from starlette.requests import Request
 from starlette.types import Send
@@ -17,6 +17,7 @@ from loom_py.emulator.fault_plan import Effects
 from loom_py.emulator.faults import Answer
 from loom_py.emulator.quotas import Grant
 from loom_py.emulator.resource import RecordedRequest, Resource
+from loom_py.emulator.responses_surface import ResponsesSurface
 from loom_py.emulator.surface import Surface
 from loom_py.emulator.wire_errors import WireError
 
@@ -118,13 +119,14 @@ class Exchange:
 
     async def refuse(self, error: WireError) -> None:
         """Answer with ``error``."""
+        dialect = self.resource.dialect
+        error = dialect.worded(error, self)
         headers: dict[str, str] = {}
         if error.media_type is not None:
             headers["content-type"] = error.media_type
         reached = error.from_model and bool(self.model)
         if reached:
-            headers["ms-azureml-model-error-reason"] = "model_error"
-            headers["ms-azureml-model-error-statuscode"] = str(error.status)
+            headers.update(dialect.refusal_headers(error))
         headers.update(error.headers)
         body = error.body
         content = (
@@ -136,23 +138,17 @@ class Exchange:
     def headers(
         self, own: Mapping[str, str], *, from_model: bool = False, region: bool = True
     ) -> dict[str, str]:
-        """The gateway's headers, the model's if it was reached, and the answer's ``own``."""
-        headers = {
-            "date": formatdate(self.resource.clock.time(), usegmt=True),
-            "apim-request-id": self.apim_id,
-            "strict-transport-security": "max-age=31536000; includeSubDomains; preload",
-            "x-content-type-options": "nosniff",
-        }
-        if region:
-            headers["x-ms-region"] = self.resource.region
-        if from_model:
-            headers["x-request-id"] = self.request_id
-            headers["azureml-model-session"] = "d20260526124601-421ae15f"
-            headers["x-ms-deployment-name"] = self.deployment
-            headers["x-ms-served-model"] = self.model
-            headers["x-ms-rai-invoked"] = "true"
-            headers["x-ms-is-spilled-over"] = "false"
-            headers["x-ratelimit-abusepenalty-active"] = "False"
-            headers["x-ratelimit-key"] = self.deployment
-            headers.update(self.grant.headers if self.grant else {})
+        """The service's headers, the model's if it was reached, and the answer's ``own``."""
+        headers = self.resource.dialect.headers(self, from_model=from_model, region=region)
         return {**headers, **{name.lower(): value for name, value in own.items()}}
+
+    def use(self, surface: type[ChatSurface | ResponsesSurface]) -> None:
+        """Answer by this surface."""
+        if issubclass(surface, ResponsesSurface):
+            self.surface = surface(self.resource.conversations)
+        else:
+            self.surface = surface()
+
+    def shaped(self, body: dict[str, Any]) -> dict[str, Any] | None:
+        """An answer or a chunk as the service writes it; ``None`` where it writes none."""
+        return self.resource.dialect.shaped(body, self)

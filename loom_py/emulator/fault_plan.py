@@ -218,6 +218,15 @@ class Effects:
     stall_after_chunks: int | None = None
     hang: bool = False
 
+    def __str__(self) -> str:
+        """What is done, in words; empty where nothing is."""
+        told = [self.error] if self.error else []
+        told += ["hang"] if self.hang else []
+        told += [f"delay {self.delay:.2g} s"] if self.delay else []
+        told += ["cut"] if self.cut is not None else []
+        told += [f"{self.bytes_per_second:g} bytes/s"] if self.bytes_per_second is not None else []
+        return ", ".join(told)
+
     def add(self, rule: FaultRule, chance: random.Random) -> None:
         """Let ``rule`` strike too."""
         if rule.latency is not None:

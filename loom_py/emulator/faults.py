@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Generic, Protocol, TypeVar
@@ -45,15 +45,24 @@ class Fault:
         if not 400 <= self.status <= 599:
             raise ValueError(f"a fault has a status from 400 to 599, not {self.status}")
 
-    def to_error(self, request_id: str, deployment: str, region: str, *, quirks: bool = True) -> WireError:
-        """The error to answer with."""
+    def to_error(
+        self,
+        request_id: str,
+        deployment: str,
+        region: str,
+        *,
+        quirks: bool = True,
+        worded: Callable[[WireError], WireError] = lambda error: error,
+    ) -> WireError:
+        """The error to answer with; ``worded`` puts what is left out in a service's own words."""
         if self.body is not None:
             error = WireError(self.status, self.body, media_type=_media_type(self.body))
         else:
-            error = _standard_error(self, request_id, deployment, region, quirks=quirks)
+            error = worded(_standard_error(self, request_id, deployment, region, quirks=quirks))
             named = error.body.get("error", error.body)
             named.update({} if self.code is None else {"code": self.code})
             named.update({} if self.message is None else {"message": self.message})
+        error.is_verbatim = True
         error.headers.update({name.lower(): value for name, value in self.headers.items()})
         return error
 

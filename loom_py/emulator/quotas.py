@@ -139,6 +139,20 @@ class Meter:
             self._used += tokens
             return Grant(self._headers(), tokens)
 
+    def standing(self) -> str:
+        """What of the quota is used now, in words; empty without one."""
+        if not self._enforced:
+            return ""
+        with self._lock:
+            self._forget(self._clock.now())
+            counted = (
+                (self._used, self.quota.tokens_per_minute, "tokens"),
+                (len(self._requests), self.quota.requests_per_minute, "requests"),
+            )
+        return ", ".join(
+            f"{used:,} of {limit:,} {name}" for used, limit, name in counted if limit is not None
+        )
+
     def settle(self, grant: Grant, usage: TokenUsage) -> None:
         """Nothing: standard deployments keep to the estimate."""
 
@@ -218,6 +232,12 @@ class Bucket:
         with self._lock:
             self._leak()
             self._level = max(0.0, self._level + usage.total - usage.cached_input - grant.tokens)
+
+    def standing(self) -> str:
+        """How much of the throughput is used now, in words."""
+        with self._lock:
+            self._leak()
+            return f"{self._level / self.ptu.tokens_per_minute:.0%} utilised"
 
     @property
     def _per_second(self) -> float:

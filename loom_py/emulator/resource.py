@@ -1,4 +1,4 @@
-"""The emulated Azure OpenAI resource: deployments, credentials, quotas, and its request log."""
+"""The emulated resource: deployments, credentials, quotas, and its request log."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from loom_py.clock import Clock, RealClock
 from loom_py.emulator.conversations import Conversations
+from loom_py.emulator.dialect import AzureDialect, Dialect
 from loom_py.emulator.fault_plan import PlanRun
 from loom_py.emulator.faults import Faults
 from loom_py.emulator.filters import ContentFilters
@@ -18,6 +19,7 @@ from loom_py.emulator.tokens import TokenIssuer
 from loom_py.emulator.upstream import AzureUpstream
 from loom_py.emulator.wire_errors import bad_key, bad_token
 from loom_py.llm.provider import LLMProvider
+from loom_py.messages import TokenUsage
 
 __all__ = ["RecordedRequest", "RequestLog", "Resource"]
 
@@ -38,7 +40,9 @@ class RecordedRequest:
 
     ``headers`` have lower-case names and masked credentials; ``body`` is the parsed JSON, or
     ``None`` where there was none. ``status`` is the HTTP status that was answered, ``None`` until
-    then; ``error`` is what the engine raised, if it did.
+    then; ``error`` is what the engine raised, if it did. It is the ``number``-th request, from 1, came
+    ``at`` a time in seconds since 1970, and took so many ``seconds`` (``None`` while it lasts). ``usage``
+    is what the answer says it used, and ``fault`` what the fault plan did to it.
     """
 
     method: str
@@ -49,6 +53,11 @@ class RecordedRequest:
     body: Any = field(default=None, repr=False)
     status: int | None = None
     error: BaseException | None = None
+    number: int = 0
+    at: float = 0.0
+    seconds: float | None = None
+    usage: TokenUsage | None = None
+    fault: str = ""
 
 
 def masked(headers: Mapping[str, str]) -> dict[str, str]:
@@ -69,10 +78,13 @@ class RequestLog:
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
         self._entries: deque[RecordedRequest] = deque(maxlen=size)
+        self._count = 0
 
     def add(self, entry: RecordedRequest) -> None:
-        """Note ``entry``."""
+        """Note ``entry``, and give it its number."""
         with self._lock:
+            self._count += 1
+            entry.number = self._count
             self._entries.append(entry)
 
     def entries(self) -> list[RecordedRequest]:
@@ -88,7 +100,7 @@ class RequestLog:
 
 @dataclass(slots=True)
 class Resource:
-    """The settings and the state of one emulated resource."""
+    """The settings and the state of one emulated resource, Azure's unless its dialect is another."""
 
     engine: LLMProvider | AzureUpstream
     deployments: dict[str, str]
@@ -107,6 +119,7 @@ class Resource:
     plan: PlanRun | None = None
     filters: ContentFilters = field(default_factory=ContentFilters)
     conversations: Conversations = field(default_factory=Conversations)
+    dialect: Dialect = field(default_factory=AzureDialect)
     issuer: TokenIssuer = field(init=False, repr=False)
     _meters: dict[str, Meter | Bucket] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""`AzureEmulator`: the emulator's public face."""
+"""`AzureEmulator`: the emulator's public face; and what it shares with OpenAI's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loom_py.llm.provider import LLMProvider
 # after server_thread, which says what to install where something is missing
 from loom_py.emulator.app import EmulatorApp  # isort: skip
 
-__all__ = ["AzureEmulator", "Engine"]
+__all__ = ["AzureEmulator", "Emulator", "Engine"]
 
 DEFAULT_DEPLOYMENTS = {"gpt-4o-deployment": "gpt-4o-2024-11-20"}
 
@@ -39,94 +39,28 @@ class ClientSettings(TypedDict):
     api_key: str
 
 
-class AzureEmulator:
-    """A loopback Azure OpenAI resource whose model is any `LLMProvider`.
+class Emulator:
+    """A loopback server with OpenAI's wire: what `AzureEmulator` and `OpenAIEmulator` have in common.
 
-    ::
-
-        with AzureEmulator(ScriptedProvider(["Hello!"])) as azure:
-            client = AzureOpenAI(azure_endpoint=azure.endpoint, api_key=azure.api_key, ...)
-
-    Args:
-        engine: the model that answers, or an `AzureUpstream` to pass requests on to; without one the
-            user's words are echoed.
-        deployments: deployment name -> model name, or only the names.
-        engines: deployment name -> its own engine.
-        api_keys: accepted keys.
-        entra_tokens: accepted bearer tokens.
-        host: where to listen; loopback by default, and there is no encryption.
-        port: where to listen; 0 takes a free port.
-        region: what the headers call the Azure region.
-        quirks: also do what only the real service does: an empty first chunk, padding, 404s without
-            a Content-Type, ``Retry-After-Ms: 0``.
-        chunk_delay: seconds to wait after each chunk of a stream.
-        max_body: the largest request body in bytes.
-        max_connections: how many connections may be open; one more is answered with 503.
-        max_header: the largest request head (request line and headers) in bytes.
-        log_size: how many requests ``requests`` remembers.
-        quotas: deployment name -> its `Quota` or `Ptu`, enforced; without one nothing is refused.
-        filters: words that set the content filter off.
-        faults: a plan of what goes wrong, by rules and chance.
-        clock: what quotas, delays, token lifetimes and outages go by, such as a `VirtualClock`.
-
-    ``app`` is the same resource as an ASGI application, for use without a socket. Raises
-    `ValueError` for an engine without a deployment, and `OSError` if the port is taken.
+    Raises `ValueError` for an engine or a quota without a deployment, and `OSError` if the port is taken.
     """
 
-    def __init__(
-        self,
-        engine: Engine | None = None,
-        *,
-        deployments: Mapping[str, str] | Sequence[str] | None = None,
-        engines: Mapping[str, Engine] | None = None,
-        api_keys: Iterable[str] = ("emulator-key",),
-        entra_tokens: Iterable[str] = (),
-        host: str = "127.0.0.1",
-        port: int = 0,
-        region: str = "eastus",
-        quirks: bool = True,
-        chunk_delay: float = 0.0,
-        max_body: int = MAX_BODY,
-        max_connections: int = 1000,
-        max_header: int = MAX_HEADER,
-        log_size: int = 10_000,
-        quotas: Mapping[str, Quota | Ptu] | None = None,
-        filters: ContentFilters | None = None,
-        faults: FaultPlan | None = None,
-        clock: Clock | None = None,
-    ) -> None:
+    def __init__(self, resource: Resource, host: str, port: int, limits: Limits) -> None:
         self.host = host
         self._port = port
-        self._limits = Limits(max_connections, max_header)
-        clock = clock or RealClock()
-        self._resource = Resource(
-            engine=engine or EchoProvider(),
-            deployments=_named(DEFAULT_DEPLOYMENTS if deployments is None else deployments),
-            engines=dict(engines or {}),
-            api_keys=_several("api_keys", api_keys),
-            entra_tokens=_several("entra_tokens", entra_tokens),
-            region=region,
-            quirks=quirks,
-            chunk_delay=chunk_delay,
-            max_body=max_body,
-            max_header=max_header,
-            log=RequestLog(log_size),
-            quotas=dict(quotas or {}),
-            filters=filters or ContentFilters(),
-            plan=None if faults is None else PlanRun(faults, clock, region),
-            clock=clock,
-        )
-        for name, named in (("engines", self._resource.engines), ("quotas", self._resource.quotas)):
-            unknown = sorted(set(named) - set(self._resource.deployments))
+        self._limits = limits
+        self._resource = resource
+        for name, named in (("engines", resource.engines), ("quotas", resource.quotas)):
+            unknown = sorted(set(named) - set(resource.deployments))
             if unknown:
                 raise ValueError(f"{name} names deployments that do not exist: {', '.join(unknown)}")
-        self.app = EmulatorApp(self._resource)
+        self.app = EmulatorApp(resource)
         self._lock = threading.Lock()
         self._server: ServerThread | None = None
 
     def __repr__(self) -> str:
         where = self.endpoint if self.running else "not running"
-        return f"AzureEmulator({where}, deployments={list(self._resource.deployments)})"
+        return f"{type(self).__name__}({where}, {list(self._resource.deployments)})"
 
     # ── life ─────────────────────────────────────────────────────────────────────────────
 
@@ -197,13 +131,9 @@ class AzureEmulator:
         """Deployment names and the models they serve."""
         return dict(self._resource.deployments)
 
-    def client_kwargs(self, deployment: str | None = None) -> ClientSettings:
-        """``endpoint``, ``deployment_id`` and ``api_key`` for a client; the first deployment unless named."""
-        return {
-            "endpoint": self.endpoint,
-            "deployment_id": deployment or next(iter(self._resource.deployments)),
-            "api_key": self.api_key,
-        }
+    def quota_of(self, deployment: str) -> str:
+        """What of a deployment's quota is used in this minute, in words; empty without a quota."""
+        return self._resource.meter_for(deployment).standing()
 
     # ── what a test needs ────────────────────────────────────────────────────────────────
 
@@ -286,6 +216,99 @@ class AzureEmulator:
         resource = self._resource
         resource.plan = None if plan is None else PlanRun(plan, resource.clock, resource.region)
 
+    def reset(self) -> None:
+        """Forget recorded requests, scripted faults, used quota, and begin the fault plan again."""
+        self._resource.reset()
+
+
+class AzureEmulator(Emulator):
+    """A loopback Azure OpenAI resource whose model is any `LLMProvider`.
+
+    ::
+
+        with AzureEmulator(ScriptedProvider(["Hello!"])) as azure:
+            client = AzureOpenAI(azure_endpoint=azure.endpoint, api_key=azure.api_key, ...)
+
+    Args:
+        engine: the model that answers, or an `AzureUpstream` to pass requests on to; without one the
+            user's words are echoed.
+        deployments: deployment name -> model name, or only the names.
+        engines: deployment name -> its own engine.
+        api_keys: accepted keys.
+        entra_tokens: accepted bearer tokens.
+        host: where to listen; loopback by default, and there is no encryption.
+        port: where to listen; 0 takes a free port.
+        region: what the headers call the Azure region.
+        quirks: also do what only the real service does: an empty first chunk, padding, 404s without
+            a Content-Type, ``Retry-After-Ms: 0``.
+        chunk_delay: seconds to wait after each chunk of a stream.
+        max_body: the largest request body in bytes.
+        max_connections: how many connections may be open; one more is answered with 503.
+        max_header: the largest request head (request line and headers) in bytes.
+        log_size: how many requests ``requests`` remembers.
+        quotas: deployment name -> its `Quota` or `Ptu`, enforced; without one nothing is refused.
+        filters: words that set the content filter off.
+        faults: a plan of what goes wrong, by rules and chance.
+        clock: what quotas, delays, token lifetimes and outages go by, such as a `VirtualClock`.
+
+    ``app`` is the same resource as an ASGI application, for use without a socket. Raises
+    `ValueError` for an engine without a deployment, and `OSError` if the port is taken.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | None = None,
+        *,
+        deployments: Mapping[str, str] | Sequence[str] | None = None,
+        engines: Mapping[str, Engine] | None = None,
+        api_keys: Iterable[str] = ("emulator-key",),
+        entra_tokens: Iterable[str] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        region: str = "eastus",
+        quirks: bool = True,
+        chunk_delay: float = 0.0,
+        max_body: int = MAX_BODY,
+        max_connections: int = 1000,
+        max_header: int = MAX_HEADER,
+        log_size: int = 10_000,
+        quotas: Mapping[str, Quota | Ptu] | None = None,
+        filters: ContentFilters | None = None,
+        faults: FaultPlan | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or RealClock()
+        resource = Resource(
+            engine=engine or EchoProvider(),
+            deployments=named(DEFAULT_DEPLOYMENTS if deployments is None else deployments),
+            engines=dict(engines or {}),
+            api_keys=several("api_keys", api_keys),
+            entra_tokens=several("entra_tokens", entra_tokens),
+            region=region,
+            quirks=quirks,
+            chunk_delay=chunk_delay,
+            max_body=max_body,
+            max_header=max_header,
+            log=RequestLog(log_size),
+            quotas=dict(quotas or {}),
+            filters=filters or ContentFilters(),
+            plan=None if faults is None else PlanRun(faults, clock, region),
+            clock=clock,
+        )
+        super().__init__(resource, host, port, Limits(max_connections, max_header))
+
+    def __repr__(self) -> str:
+        where = self.endpoint if self.running else "not running"
+        return f"AzureEmulator({where}, deployments={list(self._resource.deployments)})"
+
+    def client_kwargs(self, deployment: str | None = None) -> ClientSettings:
+        """``endpoint``, ``deployment_id`` and ``api_key`` for a client; the first deployment unless named."""
+        return {
+            "endpoint": self.endpoint,
+            "deployment_id": deployment or next(iter(self._resource.deployments)),
+            "api_key": self.api_key,
+        }
+
     def issue_token(self, lifetime: float = 3600, scope: str = DEFAULT_SCOPE) -> str:
         """An Entra token, as a JWT this emulator alone accepts, good for ``lifetime`` seconds.
 
@@ -294,12 +317,9 @@ class AzureEmulator:
         """
         return self._resource.issuer.issue(lifetime, scope)
 
-    def reset(self) -> None:
-        """Forget recorded requests, scripted faults, used quota, and begin the fault plan again."""
-        self._resource.reset()
 
-
-def _named(deployments: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+def named(deployments: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """Names and the models behind them. Raises `TypeError` and `ValueError` for what is none."""
     if isinstance(deployments, str):
         raise TypeError(f"deployments must be a mapping or a sequence of names: write [{deployments!r}]")
     named = dict(
@@ -310,7 +330,8 @@ def _named(deployments: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _several(name: str, values: Iterable[str]) -> tuple[str, ...]:
+def several(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    """``values`` as a tuple. Raises `TypeError` for one string, whose letters nobody means."""
     if isinstance(values, str):
         raise TypeError(f"{name} must be a sequence of strings, not one string")
     return tuple(values)

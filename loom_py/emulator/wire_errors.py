@@ -49,7 +49,8 @@ class WireError(Exception):
     """An error answer: HTTP ``status``, JSON ``body``, ``headers``.
 
     ``media_type`` is the Content-Type, or ``None`` to send none. ``from_model`` says that the
-    request got as far as the model, which adds its headers.
+    request got as far as the model, which adds its headers. ``is_verbatim`` says that it is to go out in
+    just these words, whichever service is emulated.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class WireError(Exception):
         headers: Mapping[str, str] | None = None,
         media_type: str | None = JSON_TYPE,
         from_model: bool = False,
+        is_verbatim: bool = False,
     ) -> None:
         super().__init__(f"{status}: {body}")
         self.status = status
@@ -67,6 +69,7 @@ class WireError(Exception):
         self.headers = dict(headers or {})
         self.media_type = media_type
         self.from_model = from_model
+        self.is_verbatim = is_verbatim
 
 
 def gateway_error(

@@ -19,12 +19,11 @@ from loom_py.keys._places import default_file
 from loom_py.keys.file_store import FileStore
 from loom_py.keys.keyring_store import KeyringStore
 from loom_py.keys.opening import LazyStore, open_store
-from loom_py.keys.store import KeyStore, KeyStoreError, key_name
+from loom_py.keys.store import KeyStore, key_name
 
 __all__ = [
     "FileStore",
     "KeyStore",
-    "KeyStoreError",
     "KeyringStore",
     "LazyStore",
     "default_file",

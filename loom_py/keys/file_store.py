@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from loom_py.errors import KeyStoreError
 from loom_py.keys._locking import exclusive
-from loom_py.keys.store import KeyStoreError, checked_key, key_name
+from loom_py.keys.store import checked_key, key_name
 
 __all__ = ["FileStore"]
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from loom_py.errors import MissingDependencyError
+from loom_py.errors import KeyStoreError, MissingDependencyError
 from loom_py.keys._locking import exclusive
 from loom_py.keys._places import default_file
-from loom_py.keys.store import KeyStoreError, checked_key, key_name
+from loom_py.keys.store import checked_key, key_name
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from loom_py.errors import ConfigError
+from loom_py.errors import ConfigError, KeyStoreError
 from loom_py.keys._places import default_file
 from loom_py.keys.file_store import FileStore
 from loom_py.keys.keyring_store import KeyringStore
-from loom_py.keys.store import KeyStore, KeyStoreError
+from loom_py.keys.store import KeyStore
 
 __all__ = ["VARIABLE", "LazyStore", "open_store"]
 

@@ -7,18 +7,12 @@ from typing import Protocol, runtime_checkable
 
 from loom_py.errors import ConfigError
 
-__all__ = ["LONGEST_KEY", "KeyStore", "KeyStoreError", "checked_key", "key_name"]
+__all__ = ["LONGEST_KEY", "KeyStore", "checked_key", "key_name"]
 
 LONGEST_KEY = 16_384
 """Characters of a key at most. Tokens of Entra ID have a few thousand."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-class KeyStoreError(ConfigError):
-    """Keys cannot be read or written: there is no keyring, it is locked, a file is open to others, …"""
-
-    code = "key_store"
 
 
 @runtime_checkable

@@ -197,24 +197,28 @@ def worst_input_tokens(
     ``count`` the text counts its exact tokens; names, ids and formatting stay bounded.
     """
     size = count or _bytes
-    image = _image_bound(model)
     total = CALL_OVERHEAD + MESSAGE_OVERHEAD * len(messages)
     for message in messages:
         content = message.content
         if isinstance(content, str):
             total += size(content)
         else:
+            image = _image_bound(model)
             total += sum(_part_bound(part, image, size) for part in content)
             total += MESSAGE_OVERHEAD + 2 * len(_SHOWN)  # for a tool's images, in a message of their own
-        for text in (message.name, message.tool_call_id):
-            if text:
-                total += 2 * _bytes(text)
+        if message.name:
+            total += 2 * _bytes(message.name)
+        if message.tool_call_id:
+            total += 2 * _bytes(message.tool_call_id)
         for call in message.tool_calls:
             total += _call_bound(call, size)
         if message.provider_data:
             total += _data_bound(message.provider_data)
     if tools:
-        total += TOOLS_OVERHEAD + sum(_tool_bound(tool, count) for tool in tools)
+        total += TOOLS_OVERHEAD + TOOL_OVERHEAD * len(tools)
+        for tool in tools:
+            _, text, length = _tool_text(tool)
+            total += length if count is None else count(text)
     if response_format is not None:
         total += TOOLS_OVERHEAD + size(_json(response_format))
     return total
@@ -234,11 +238,6 @@ def _part_bound(part: ContentPart, image: int, size: Count) -> int:
 
 def _call_bound(call: ToolCall, size: Count) -> int:
     return MESSAGE_OVERHEAD + _bytes(call.id) + _bytes(call.name) + size(call.arguments_json or "{}")
-
-
-def _tool_bound(tool: ToolSpec, count: Count | None) -> int:
-    _, text, length = _tool_text(tool)
-    return TOOL_OVERHEAD + (length if count is None else count(text))
 
 
 def _data_bound(data: Any) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache, lru_cache
 
-__all__ = ["FAMILIES", "family_of", "infer_model", "price_model", "resolve_model"]
+__all__ = ["FAMILIES", "family_of", "fine_tuned", "infer_model", "price_model", "resolve_model"]
 
 FAMILIES: tuple[str, ...] = (
     *("gpt-35-turbo", "gpt-35-turbo-16k", "gpt-35-turbo-instruct"),
@@ -128,19 +128,31 @@ def price_model(model_name: str | None, served: str | None, deployment: str) -> 
 
     What the user says (``model_name``) comes first, then the model the server says it ``served``,
     then what the name of the ``deployment`` suggests. A date in a name is kept: versions of a model
-    differ in price.
+    differ in price, and a fine-tuned model (``ft:MODEL:…``) has one of its own: that of ``ft:MODEL``.
     """
     if model_name and (said := resolve_model(model_name) or _inferred_version(model_name)):
         return said
-    if served and (reported := resolve_model(served)):
+    if served and (reported := resolve_model(served) or fine_tuned(served)):
         return reported
     return _inferred_version(deployment)
 
 
 def _inferred_version(name: str) -> str | None:
     """The family a name suggests, with the date that stands in the name."""
+    if tuned := fine_tuned(name):
+        return tuned
     family, date = infer_model(name), _DATE.search(name)
     return family if family is None or date is None else f"{family}-{date.group()}"
+
+
+def fine_tuned(name: str) -> str | None:
+    """``ft:MODEL`` of OpenAI's name for a model fine-tuned from ``MODEL``; ``None`` for another.
+
+    >>> fine_tuned("ft:gpt-4o-mini-2024-07-18:acme:shop:Ab1")
+    'ft:gpt-4o-mini-2024-07-18'
+    """
+    words = name.strip().lower().split(":")
+    return f"ft:{words[1]}" if words[0] == "ft" and len(words) > 1 else None
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 
 from loom_py.llm.models import family_of, infer_model, resolve_model
 
-__all__ = ["UNKNOWN_PROFILE", "ModelProfile", "profile_for"]
+__all__ = ["UNKNOWN_PROFILE", "ModelProfile", "profile_for", "profiled_models"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,11 @@ def profile_for(model: str | None) -> ModelProfile:
     if _UNLISTED_GPT.search(name) and "chat" not in name:
         return ModelProfile(reasoning=True, structured_output=True, unsupported=NOT_FOR_REASONING)
     return UNKNOWN_PROFILE
+
+
+def profiled_models() -> tuple[str, ...]:
+    """The names of the models whose profile is known for certain, in order."""
+    return tuple(sorted(_bundled()))
 
 
 def _profile(fields: Mapping[str, Any]) -> ModelProfile:

@@ -110,6 +110,9 @@ class BaseProvider:
     """Where the model is: with ``model`` it tells one deployment from another, for limits and breakers."""
     timeout: float | None = None
     """Seconds that one call may take where no option says it; ``None`` where there is no bound."""
+    keeps_timeouts: bool = False
+    """Whether every verb ends by itself in the time that its options give it: ``timeout``, ``total_timeout``.
+    One that does not is cut off from outside; that takes a thread or a task for each call with a bound."""
     VERBS: ClassVar[tuple[str, ...]] = ("chat", "achat", "stream_chat", "astream_chat")
     _own_verbs: ClassVar[frozenset[str]] = frozenset()
 

@@ -28,6 +28,7 @@ OUTPUT = {
     "failover.py": "6 refusals, france 94 answers\nstatus: ok\n",
     "budget.py": "50 at once, some refused: True, within the budget: True\n",
     "on_call.py": "no_deployment: ['first', 'second'], retry after 300 s\n",
+    "serve.py": "models: ['shop']\nThere are 12 lamps.",
     "shared_state.py": "none by the other one" if which("redis-server") else "There is no redis-server here",
     "own_provider.py": "A PROVIDER BY NAME, WITH ITS MODEL, STREAMED [shout-2, cost None]",
     "structured_output.py": "delivery, urgency 5, due 2026-11-03\n1 correction",

@@ -18,8 +18,8 @@ from keyring.backend import KeyringBackend
 from keyring.backends.fail import Keyring as NoKeyring
 from keyring.errors import KeyringLocked, PasswordDeleteError
 
-from loom_py.errors import ConfigError
-from loom_py.keys import FileStore, KeyringStore, KeyStore, KeyStoreError, LazyStore, masked, open_store
+from loom_py.errors import ConfigError, KeyStoreError
+from loom_py.keys import FileStore, KeyringStore, KeyStore, LazyStore, masked, open_store
 
 KEY = "sk-0123456789abcdefghij"
 

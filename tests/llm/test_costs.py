@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from loom_py.errors import IncompleteResponseError
-from loom_py.llm.costs import Cost, CostLedger, CostReport, Pricing
+from loom_py.llm.costs import Cost, CostLedger, CostReport, Pricing, added
 from loom_py.llm.prices import (
     DEPLOYMENT_TYPES,
     DeploymentType,
@@ -662,3 +662,44 @@ def test_sums_do_not_depend_on_the_callers_decimal_context(calls: list[dict[str,
             narrow.add(**call)
         total = narrow.total
     assert (total, narrow.parts) == (plain.total, plain.parts)
+
+
+# ── two costs ────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_sum_with_a_cost_that_is_not_known_is_not_known() -> None:
+    assert added(Decimal("0.1"), None) is added(None, Decimal("0.1")) is added(None, None) is None
+
+
+def test_costs_are_added_exactly_whatever_precision_the_program_works_with() -> None:
+    with localcontext() as context:
+        context.prec = 2
+        assert added(Decimal("100.25"), Decimal("0.000001")) == Decimal("100.250001")
+
+
+_dollars = st.decimals(0, 10, places=6)
+_costs = st.builds(
+    lambda uncached, output, model, usage, told: (
+        Cost(told, other=told, model=model, usage=usage)
+        if told is not None
+        else Cost(uncached + output, uncached_input=uncached, output=output, model=model, usage=usage)
+    ),
+    _dollars,
+    _dollars,
+    st.sampled_from(["gpt-4o", "gpt-5"]),
+    st.builds(TokenUsage, *[st.integers(0, 9)] * 5),
+    st.none() | _dollars,
+)
+
+
+@given(st.lists(st.tuples(_costs, st.sampled_from("ab"), st.sampled_from("st"), st.booleans()), max_size=12))
+def test_a_ledger_adds_up_as_a_report_does_that_was_given_every_call(
+    calls: list[tuple[Cost, str, str, bool]],
+) -> None:
+    ledger, plain = CostLedger(agent="ada", keep_chats=50), CostReport()
+    for each, chat, session, failed in calls:
+        ledger.add(each, deployment="west", chat=chat, session=session, failed=failed)
+        plain.add(each, deployment="west", chat=chat, session=session, agent="ada", failed=failed)
+    report = ledger.report()
+    assert {line.key: line for line in report} == {line.key: line for line in plain}
+    assert (report.total, report.usage, report.failed_total) == (plain.total, plain.usage, plain.failed_total)

@@ -27,8 +27,6 @@ from loom_py.llm.profiles import ModelProfile, profile_for
 
 __all__ = ["Attempts", "Knowledge", "Lessons"]
 
-_log = get_logger(provider="azure-openai")
-
 KEPT = frozenset(
     {"messages", "input", "instructions", "model", "tools", "stream", "store", "response_format", "text"}
     | {"text.format"}
@@ -149,8 +147,9 @@ def _drop(body: dict[str, Any], path: str) -> None:
 class Knowledge:
     """The lessons of one deployment, shared by its concurrent calls."""
 
-    def __init__(self, deployment: str) -> None:
+    def __init__(self, deployment: str, provider: str) -> None:
         self._deployment = deployment
+        self._provider = provider
         self._lock = threading.Lock()
         self.lessons = Lessons()
 
@@ -168,7 +167,7 @@ class Knowledge:
             if merged == known:
                 return
             self.lessons = merged
-        _log.info(
+        get_logger(provider=self._provider).info(
             "deployment_learned",
             deployment=self._deployment,
             renamed=dict(merged.renamed),

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from loom_py._concurrency import FairLock, run_coroutine, run_in_thread
 from loom_py.errors import AuthenticationError, ConfigError, LoomError, MissingDependencyError
-from loom_py.llm.azure.config import bare_token
+from loom_py.llm.azure.settings import bare_token
 
 __all__ = ["KeySource", "KeyVaultSecret", "TokenProvider", "TokenSource", "default_credential"]
 

@@ -1,8 +1,8 @@
-"""The SDK's clients of one deployment: built when first needed, kept, and closed.
+"""The SDK's clients of one deployment or model: built when first needed, kept, and closed.
 
 The official SDK does authentication, routing, connection pools and timeouts. A request is our
 own bytes through its ``post`` and the answer comes back as raw bytes with its headers, so that
-nothing Azure says is lost and no SDK model is built on the way.
+nothing the service says is lost and no SDK model is built on the way.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from loom_py._concurrency import close_bridged, current_loop, is_bridge
-from loom_py.llm.azure.auth import TokenSource
-from loom_py.llm.azure.config import AzureOpenAIConfig
 from loom_py.llm.azure.deadline import LEAST, bound_reads, deadline
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.surfaces import Route
@@ -26,7 +24,16 @@ if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI, OpenAI
 
-__all__ = ["CONNECT_TIMEOUT", "Answer", "AsyncPieces", "Connections", "HttpRequest", "Patience", "Pieces"]
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "SDK",
+    "Answer",
+    "AsyncPieces",
+    "Connections",
+    "HttpRequest",
+    "Patience",
+    "Pieces",
+]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a connection, as the SDK's own default."""
@@ -34,7 +41,7 @@ CONNECT_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to the deployment, and how long it may take, in seconds.
+    """A request to the service, and how long it may take, in seconds.
 
     ``timeout`` is for a whole answer, and for each event of a stream; ``connect_timeout`` for the
     connection. ``end`` is when all must be over, by `time.monotonic`, and ``total_timeout`` how long that
@@ -156,21 +163,32 @@ class _Begun:
             return cast("bytes", stop.value)
 
 
+class SDK(Protocol):
+    """Makes the SDK's clients of one service, with its credentials. ``is_v1`` is that of the `Route`."""
+
+    def client(self, http: httpx2.Client, *, is_v1: bool) -> OpenAI:
+        """A client that sends through ``http``, and never again by itself."""
+        ...
+
+    def async_client(self, http: httpx2.AsyncClient, *, is_v1: bool) -> AsyncOpenAI:
+        """`client`, async."""
+        ...
+
+
 class Connections:
     """Posts requests through the SDK; clients given by the user are used and never closed."""
 
     def __init__(
         self,
-        config: AzureOpenAIConfig,
-        tokens: TokenSource | None,
-        keys: TokenSource | None,
+        sdk: SDK,
         http_client: httpx2.Client | None,
         async_http_client: httpx2.AsyncClient | None,
         debug: WireDebug,
+        *,
+        fast: bool = True,
     ) -> None:
-        self._config = config
-        self._tokens = tokens
-        self._keys = keys
+        self._sdk = sdk
+        self._fast = fast
         self._http_client = http_client
         self._async_http_client = async_http_client
         self._debug = debug
@@ -254,7 +272,7 @@ class Connections:
         """The client of one API; both share one pool of connections."""
         with self._lock:
             if is_v1 not in self._sync_clients:
-                from openai import AzureOpenAI, DefaultHttpxClient, OpenAI
+                from openai import DefaultHttpxClient
 
                 from loom_py.llm.azure.prepared import keep_requests
 
@@ -263,10 +281,7 @@ class Connections:
                     self._debug.listen(self._sync_http)
                     if self._http_client is None:
                         bound_reads(self._sync_http)
-                settings = self._settings(is_v1, is_async=False)
-                kind: Any = OpenAI if is_v1 else AzureOpenAI
-                client = kind(http_client=self._sync_http, **settings)
-                _forget_environment(client)
+                client = self._sdk.client(self._sync_http, is_v1=is_v1)
                 if self._http_client is None:
                     keep_requests(client)
                 self._sync_clients[is_v1] = client
@@ -281,21 +296,15 @@ class Connections:
                 from openai import DefaultAsyncHttpxClient
 
                 self._forget_closed_loops()
-                fast = self._config.fast is not False
                 pool = _AsyncPool(
-                    self._async_http_client or new_async_client(DefaultAsyncHttpxClient, fast=fast)
+                    self._async_http_client or new_async_client(DefaultAsyncHttpxClient, fast=self._fast)
                 )
                 self._debug.alisten(pool.http)
                 self._async_pools[loop] = pool
             if is_v1 not in pool.clients:
-                from openai import AsyncAzureOpenAI, AsyncOpenAI
-
                 from loom_py.llm.azure.prepared import keep_requests
 
-                settings = self._settings(is_v1, is_async=True)
-                kind: Any = AsyncOpenAI if is_v1 else AsyncAzureOpenAI
-                client = kind(http_client=pool.http, **settings)
-                _forget_environment(client)
+                client = self._sdk.async_client(pool.http, is_v1=is_v1)
                 if self._async_http_client is None:
                     keep_requests(client)
                 pool.clients[is_v1] = client
@@ -305,29 +314,6 @@ class Connections:
         """Connections of a loop that was closed cannot be closed any more, only let go."""
         for loop in [loop for loop in self._async_pools if loop is not None and loop.is_closed()]:
             del self._async_pools[loop]
-
-    def _settings(self, is_v1: bool, *, is_async: bool) -> dict[str, Any]:
-        config = self._config
-        settings: dict[str, Any] = {"max_retries": 0, "timeout": _timeout(config.timeout)}
-        tokens = None if self._tokens is None else self._tokens.atoken if is_async else self._tokens.token
-        static = config.entra_token.get_secret_value() if config.entra_token is not None else None
-        key: Any = config.api_key.get_secret_value() if config.api_key is not None else None
-        if self._keys is not None:
-            key = self._keys.atoken if is_async else self._keys.token
-        if is_v1:
-            # On v1 a key and a token travel alike; the SDK asks a function for each request.
-            return settings | {
-                "base_url": f"{config.endpoint}/openai/v1/",
-                "api_key": key or tokens or static,
-            }
-        settings |= {"azure_endpoint": config.endpoint, "api_version": config.api_version}
-        if key is not None:
-            settings["api_key"] = key
-        elif tokens is not None:
-            settings["azure_ad_token_provider"] = tokens
-        elif static is not None:
-            settings["azure_ad_token"] = static
-        return settings
 
     # ── closing ──────────────────────────────────────────────────────────────────────────
 
@@ -381,15 +367,6 @@ class _AsyncPool:
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self.http = http
         self.clients: dict[bool, AsyncOpenAI] = {}
-
-
-def _forget_environment(client: Any) -> None:
-    """Take back what the SDK reads from variables that are meant for another service.
-
-    ``OPENAI_CUSTOM_HEADERS`` may even hold that service's credential.
-    """
-    client.organization = client.project = None
-    client._custom_headers = {}
 
 
 def _options(request: HttpRequest, seconds: float) -> Any:

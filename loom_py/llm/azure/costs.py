@@ -1,4 +1,4 @@
-"""What the calls of one deployment cost, and one warning for each reason that a cost is not known."""
+"""What the calls of one deployment or model cost; one warning for each reason why that is not known."""
 
 from __future__ import annotations
 
@@ -7,32 +7,51 @@ import time
 from typing import Any
 
 from loom_py._log import get_logger
-from loom_py.llm.azure.config import AzureOpenAIConfig
+from loom_py.llm.azure.settings import ServiceConfig
 from loom_py.llm.costs import Cost, Pricing
 from loom_py.llm.costs.bound import Bound
-from loom_py.llm.prices import GenAIPrices
+from loom_py.llm.costs.pricing import PriceSource
+from loom_py.llm.prices import PriceTable
 from loom_py.messages import TokenUsage
 
-__all__ = ["DeploymentCosts"]
+__all__ = ["CallCosts"]
 
 DAY = 86_400
 """Seconds for which a price holds at least."""
 BOUNDS_KEPT = 32
 
-_log = get_logger(provider="azure-openai")
 
+class CallCosts:
+    """Prices calls by the user's own price, explicit model, served model or the name of what is called.
 
-class DeploymentCosts:
-    """Prices calls by the user's own price, explicit model, served model or deployment name."""
+    ``provider`` and ``hint`` are told in the log; ``table`` is the service's list of prices, ``second`` is
+    asked for models that it does not have. With ``exact`` what is called is a model by its own name.
+    ``warns`` is whether a cost that is not known is worth a warning.
+    """
 
-    def __init__(self, config: AzureOpenAIConfig) -> None:
-        self._deployment = config.deployment_id
+    def __init__(
+        self,
+        config: ServiceConfig,
+        provider: str,
+        table: PriceTable,
+        second: PriceSource | None = None,
+        *,
+        exact: bool = False,
+        hint: str = "give its price with prices=",
+        warns: bool = True,
+    ) -> None:
+        self._warns = warns
+        self._hint = hint
+        self._deployment = config.target
+        self._provider = provider
         self._pricing = Pricing(
-            config.deployment_id,
+            config.target,
             model_name=config.model_name,
             deployment_type=config.deployment_type,
             prices=config.prices,
-            second=GenAIPrices() if config.genai_prices else None,
+            table=table,
+            second=second,
+            exact=exact,
         )
         self._lock = threading.Lock()
         self._warned: set[str] = set()
@@ -44,7 +63,7 @@ class DeploymentCosts:
         if served:
             self._last = served, tier if isinstance(tier, str) else self._last[1]
         cost = self._pricing.cost(usage, served, tier=tier)
-        if usage is not None and usage.total and not cost.is_known:
+        if self._warns and usage is not None and usage.total and not cost.is_known:
             self._warn(cost, served)
         return cost
 
@@ -69,10 +88,10 @@ class DeploymentCosts:
             if reason in self._warned:
                 return
             self._warned.add(reason)
-        _log.warning(
+        get_logger(provider=self._provider).warning(
             "price_unknown",
             deployment=self._deployment,
             served_model=served,
             reason=reason,
-            hint="name the model with model_name=, or give its price with prices=",
+            hint=self._hint,
         )

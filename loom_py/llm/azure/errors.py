@@ -92,6 +92,11 @@ _TOOLS_NEED_RESPONSES = (
     " use surface='responses', or set reasoning_effort='none'."
 )
 
+USED_UP = frozenset({"insufficient_quota", "billing_not_active", "billing_hard_limit_reached"})
+"""Codes of a quota or an account that no waiting fills again."""
+TOO_LARGE = r"\ARequest too large for "
+"""How OpenAI begins the 429 for a request that no minute has room for (its guide to rate limits)."""
+
 RULES: tuple[Rule, ...] = (
     # content and length, by code or by their wording: also in streams and in 200s
     Rule(
@@ -102,6 +107,7 @@ RULES: tuple[Rule, ...] = (
             "contentfiltered",
             "content_policy_violation",
             "image_content_policy_violation",
+            "invalid_prompt",
         ),
     ),
     Rule(
@@ -207,7 +213,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         RateLimitError,
         "The quota itself is used up, and waiting does not help: raise it in the Azure portal.",
-        codes=("insufficient_quota",),
+        codes=tuple(USED_UP),
+    ),
+    Rule(
+        RateLimitError,
+        "This one request is larger than the quota of a minute: shorten it, or lower max_tokens.",
+        (429,),
+        message=TOO_LARGE,
     ),
     Rule(RateLimitError, status=(429,)),
     Rule(RateLimitError, codes=("429", "ratelimitreached", "rate_limit_exceeded", "too_many_requests")),
@@ -264,8 +276,8 @@ RULES: tuple[Rule, ...] = (
 
 _KINDS = (
     ("daily", r"by ?day|per day|per 86400 ?s|daily|call volume quota"),
-    ("tokens", r"ratelimit-token|tokens?[ -](rate )?limit|tokens? per minute"),
-    ("requests", r"ratelimit-(request|call)|(call|request) rate limit|requests? per minute"),
+    ("tokens", r"ratelimit-token|tokens?[ -](rate )?limit|tokens? per min(ute)?\b"),
+    ("requests", r"ratelimit-(request|call)|(call|request) rate limit|requests? per min(ute)?\b"),
     ("capacity", r"high demand|capacity|overloaded|utili[sz]ation|provisioned"),
 )
 
@@ -408,7 +420,7 @@ def _error(failure: Failure, status: int | None) -> ProviderError:
         facts["retry_after"] = retry_after(failure.headers, failure.message, resets=limited)
         if limited:
             facts["kind"] = _rate_limit_kind(failure, facts["retry_after"])
-            if failure.code.lower() == "insufficient_quota":
+            if not failure.codes.isdisjoint(USED_UP) or re.search(TOO_LARGE, failure.message):
                 facts["retryable"] = False
     return rule.error(failure.message, **facts)
 

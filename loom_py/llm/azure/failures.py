@@ -17,23 +17,24 @@ from loom_py.errors import (
 )
 from loom_py.llm.azure.config import AzureOpenAIConfig
 from loom_py.llm.azure.connections import HttpRequest
-from loom_py.llm.azure.costs import DeploymentCosts
+from loom_py.llm.azure.costs import CallCosts
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.doctor import not_found_hint
 from loom_py.llm.azure.errors import error_from_answer
 from loom_py.llm.azure.headers import header, request_id
 from loom_py.llm.azure.secrets import Secrets
+from loom_py.llm.azure.settings import ServiceConfig
 from loom_py.llm.azure.stream import StreamDecoder
 from loom_py.llm.profiles import ModelProfile
 
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["Failures", "transport_failure"]
+__all__ = ["AzureFailures", "Failures", "transport_failure"]
 
 
 REFUSED_VALUE = frozenset({"unsupported_value", "invalid_value"})
-"""Azure's codes for a parameter that is known, with a value that is not."""
+"""Codes for a parameter that is known, with a value that is not."""
 
 CLOCKS_DIFFER = 0.002
 """Seconds by which a timer may ring before its time."""
@@ -44,9 +45,9 @@ class Failures:
 
     def __init__(
         self,
-        config: AzureOpenAIConfig,
+        config: ServiceConfig,
         profile: ModelProfile,
-        costs: DeploymentCosts,
+        costs: CallCosts,
         secrets: Secrets,
         debug: WireDebug,
     ) -> None:
@@ -65,13 +66,19 @@ class Failures:
             self._debug.answer(answer.status_code, answer.headers, body)
             if answer.status_code == 401:
                 self._secrets.refused(answer.request.headers)
-            error = error_from_answer(answer.status_code, answer.headers, body)
-            if isinstance(error, NotFoundError):
-                error.hint = not_found_hint(self._config, request.route, error)
-            elif isinstance(error, InvalidRequestError) and error.provider_code in REFUSED_VALUE:
+            error = self._refusal(answer, body)
+            if isinstance(error, InvalidRequestError) and error.provider_code in REFUSED_VALUE:
                 error.hint = self._known_efforts(error.param) or error.hint
+            self._explain(error, request)
             return self.complete(error, answer.headers)
-        return self.complete(transport_failure(exc, self._config.endpoint, request), {})
+        return self.complete(transport_failure(exc, self._config.address, request), {})
+
+    def _refusal(self, answer: httpx2.Response, body: bytes) -> ProviderError:
+        """The typed error in an answer with an error status."""
+        return error_from_answer(answer.status_code, answer.headers, body)
+
+    def _explain(self, error: ProviderError, request: HttpRequest) -> None:
+        """Put in what to do about a refusal, where the configuration tells more than the answer."""
 
     def _known_efforts(self, param: str | None) -> str | None:
         """The values that may go where a reasoning effort was refused, if the model is known."""
@@ -89,7 +96,7 @@ class Failures:
             return self.complete(exc, answer.headers, decoder.model)
         if decoder.is_whole:
             return None
-        failure = transport_failure(exc, self._config.endpoint, request)
+        failure = transport_failure(exc, self._config.address, request)
         says_more = isinstance(failure, (MalformedResponseError, RequestTimeoutError))
         if decoder.assembler.has_output or not says_more:
             failure = decoder.assembler.interrupted(f"the stream broke off: {failure.message}")
@@ -97,7 +104,7 @@ class Failures:
 
     def complete(self, error: LoomError, headers: Mapping[str, str], model: str = "") -> LoomError:
         """``error`` with what only the client knows, and without any credential in its text."""
-        error.deployment = error.deployment or self._config.deployment_id
+        error.deployment = error.deployment or self._config.target
         error.request_id = error.request_id or request_id(headers)
         error.message = self._secrets.mask(error.message)
         error.args = (error.message,)
@@ -105,6 +112,16 @@ class Failures:
             served = header(headers, "x-ms-served-model") or model
             error.cost_usd = self._costs.cost(error.tokens_used, served).usd
         return error
+
+
+class AzureFailures(Failures):
+    """`Failures` of an Azure OpenAI deployment: a 404 is diagnosed from the settings."""
+
+    _config: AzureOpenAIConfig
+
+    def _explain(self, error: ProviderError, request: HttpRequest) -> None:
+        if isinstance(error, NotFoundError):
+            error.hint = not_found_hint(self._config, request.route, error)
 
 
 def _refusal_behind(exc: Exception) -> tuple[httpx2.Response | None, bytes]:

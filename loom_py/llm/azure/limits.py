@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loom_py.llm.azure.attempts import Lessons
-from loom_py.llm.azure.config import AzureOpenAIConfig
+from loom_py.llm.azure.settings import ServiceConfig
 from loom_py.llm.azure.surfaces import RESPONSES, choose_surface
 from loom_py.llm.azure.wire import limit_parameter
 from loom_py.llm.profiles import ModelProfile
@@ -18,7 +18,7 @@ LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 def most_output(
-    options: ChatOptions, lessons: Lessons, config: AzureOpenAIConfig, profile: ModelProfile
+    options: ChatOptions, lessons: Lessons, config: ServiceConfig, profile: ModelProfile
 ) -> int | None:
     """The most output tokens of a call with ``options``, all its ``n`` choices together.
 
@@ -42,14 +42,11 @@ def most_output(
     return max(known) * choices if known and len(known) == len(limits) else None
 
 
-def _names(
-    options: ChatOptions, lessons: Lessons, config: AzureOpenAIConfig, profile: ModelProfile
-) -> set[str]:
+def _names(options: ChatOptions, lessons: Lessons, config: ServiceConfig, profile: ModelProfile) -> set[str]:
     """The names under which the limit may travel, be there tools or not."""
     profile = lessons.profile(profile)
     surfaces = {choose_surface(config, profile, options, has_tools=has_tools) for has_tools in (True, False)}
-    version = "" if config.is_v1 else config.api_version
-    chat = limit_parameter(profile, version)
+    chat = limit_parameter(profile, config.chat_version)
     return {"max_output_tokens" if surface is RESPONSES else chat for surface in surfaces}
 
 

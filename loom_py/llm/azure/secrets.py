@@ -1,11 +1,13 @@
-"""The credentials of one client: kept out of texts, and asked for again once Azure refuses them."""
+"""The credentials of one client: kept out of texts, and asked for again once they are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+from pydantic import SecretStr
 
 from loom_py.llm.azure.auth import TokenSource
-from loom_py.llm.azure.config import AzureOpenAIConfig, bare_token
+from loom_py.llm.azure.settings import bare_token
 
 __all__ = ["Secrets"]
 
@@ -16,9 +18,8 @@ SHORTEST_SECRET = 6
 class Secrets:
     """Every credential a client has used: the static ones and those its sources have given."""
 
-    def __init__(self, config: AzureOpenAIConfig, *sources: TokenSource | None) -> None:
-        kept = (config.api_key, config.entra_token)
-        self._static = [secret.get_secret_value() for secret in kept if secret is not None]
+    def __init__(self, static: Iterable[SecretStr | None], *sources: TokenSource | None) -> None:
+        self._static = [secret.get_secret_value() for secret in static if secret is not None]
         self._sources = [source for source in sources if source is not None]
 
     def mask(self, text: str) -> str:
@@ -30,7 +31,7 @@ class Secrets:
         return text
 
     def refused(self, sent: Mapping[str, str]) -> None:
-        """Azure refused the credential in the headers it was ``sent``: the next call asks for another."""
+        """The credential in the headers that were ``sent`` was refused: the next call asks for another."""
         secret = bare_token(sent.get("authorization") or "") or sent.get("api-key") or ""
         for source in self._sources:
             source.forget(secret)

@@ -17,6 +17,7 @@ from loom_py.llm.azure.responses import decode_responses
 from loom_py.llm.azure.responses_request import encode_responses_request
 from loom_py.llm.azure.responses_stream import ResponsesAssembler
 from loom_py.llm.azure.schema import EncodedTools
+from loom_py.llm.azure.settings import ServiceConfig
 from loom_py.llm.azure.stream import StreamAssembler, StreamDecoder
 from loom_py.llm.azure.wire import decode_response, encode_request
 from loom_py.llm.profiles import ModelProfile
@@ -63,7 +64,7 @@ def _encode_chat(
     tools: EncodedTools,
     options: ChatOptions,
     *,
-    config: AzureOpenAIConfig,
+    config: ServiceConfig,
     profile: ModelProfile,
     stream: bool,
     carry_reasoning: bool,
@@ -72,9 +73,9 @@ def _encode_chat(
         messages,
         tools,
         options,
-        deployment=config.deployment_id,
+        deployment=config.target,
         profile=profile,
-        api_version="" if config.is_v1 else config.api_version,
+        api_version=config.chat_version,
         stream=stream,
     )
 
@@ -84,7 +85,7 @@ def _encode_responses(
     tools: EncodedTools,
     options: ChatOptions,
     *,
-    config: AzureOpenAIConfig,
+    config: ServiceConfig,
     profile: ModelProfile,
     stream: bool,
     carry_reasoning: bool,
@@ -93,7 +94,7 @@ def _encode_responses(
         messages,
         tools,
         options,
-        deployment=config.deployment_id,
+        deployment=config.target,
         profile=profile,
         stream=stream,
         carry_reasoning=carry_reasoning,
@@ -113,7 +114,7 @@ def profile_on(config: AzureOpenAIConfig, profile: ModelProfile) -> ModelProfile
 
 
 def choose_surface(
-    config: AzureOpenAIConfig, profile: ModelProfile, options: ChatOptions, *, has_tools: bool
+    config: ServiceConfig, profile: ModelProfile, options: ChatOptions, *, has_tools: bool
 ) -> Surface:
     """The surface the user named, or the one the model needs for this call.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from loom_py.llm.costs.cost import Cost
+from loom_py.llm.costs.cost import Cost, added
 from loom_py.llm.costs.ledger import CostLedger
 from loom_py.llm.costs.pricing import PriceSource, Pricing
 from loom_py.llm.costs.report import CostKey, CostLine, CostReport
 
-__all__ = ["Cost", "CostKey", "CostLedger", "CostLine", "CostReport", "PriceSource", "Pricing"]
+__all__ = ["Cost", "CostKey", "CostLedger", "CostLine", "CostReport", "PriceSource", "Pricing", "added"]

@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Any, Self
 
 from loom_py.errors import LoomError
-from loom_py.llm.prices.amounts import total
+from loom_py.llm.prices.amounts import EXACT, total
 from loom_py.llm.prices.rows import DeploymentType
 from loom_py.messages import JSONForm, JSONObject, Response, TokenUsage
 
-__all__ = ["PARTS", "Cost"]
+__all__ = ["PARTS", "Cost", "added"]
 
 PARTS = ("uncached_input", "cached_input", "cache_writes", "output", "fee", "other")
 """The parts of a cost, which add up to the whole."""
@@ -54,9 +54,10 @@ class Cost(JSONForm):
     def __post_init__(self) -> None:
         if (self.usd is None) == (self.reason is None):
             raise ValueError("a cost has either usd or the reason why it is not known")
-        given = [part for part in self._parts() if part]
-        whole = given[0] if len(given) == 1 else total(given)
-        if whole != (self.usd or _ZERO):
+        parts = self._parts()
+        if self.other is self.usd and not any(parts[:-1]):
+            return  # one sum, as most providers tell it
+        if total(parts) != (self.usd or _ZERO):
             raise ValueError(f"the parts of a cost must add up to usd = {self.usd}: {self.parts}")
 
     def _parts(self) -> tuple[Decimal, ...]:
@@ -88,7 +89,7 @@ class Cost(JSONForm):
     def of_response(cls, response: Response) -> Self:
         """The cost a provider put on a response: in full from ``metadata["cost"]``, else as one sum."""
         told = response.metadata.get("cost")
-        if isinstance(told, Mapping):
+        if told is not None and isinstance(told, Mapping):
             return cls.from_dict(told)
         return cls._of_sum(response.cost_usd, response.model, response.tokens_used)
 
@@ -122,8 +123,13 @@ class Cost(JSONForm):
         return cls(
             **{
                 **data,
-                **{name: Decimal(data[name]) for name in PARTS},
+                **{name: _ZERO if data[name] == "0" else Decimal(data[name]) for name in PARTS},
                 "usd": None if usd is None else Decimal(usd),
                 "usage": TokenUsage.from_dict(data["usage"]),
             }
         )
+
+
+def added(usd: Decimal | None, more: Decimal | None) -> Decimal | None:
+    """The exact sum of two costs in USD; ``None`` where one of them is not known."""
+    return None if usd is None or more is None else EXACT.add(usd, more)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar
 
 from loom_py.llm.costs.cost import Cost
 from loom_py.llm.costs.report import CostReport
+from loom_py.llm.costs.sums import Sums
 
 __all__ = ["CostLedger"]
+
+Key = TypeVar("Key")
 
 
 class CostLedger:
@@ -21,6 +26,8 @@ class CostLedger:
     Raises `ValueError` where one of the two is less than 1.
     """
 
+    __slots__ = ("_agent", "_chats", "_keep_chats", "_keep_sessions", "_lock", "_rest", "_sessions")
+
     def __init__(
         self, *, agent: str | None = None, keep_chats: int = 1_000, keep_sessions: int = 10_000
     ) -> None:
@@ -30,9 +37,9 @@ class CostLedger:
         self._keep_chats = keep_chats
         self._keep_sessions = keep_sessions
         self._lock = threading.Lock()
-        self._rest = CostReport()
-        self._sessions: dict[str, CostReport] = {}
-        self._chats: dict[tuple[str | None, str], CostReport] = {}
+        self._rest = Sums()
+        self._sessions: dict[str, Sums] = {}
+        self._chats: dict[tuple[str | None, str], Sums] = {}
 
     def add(
         self,
@@ -45,11 +52,9 @@ class CostLedger:
     ) -> None:
         """Count one call of a chat. ``failed`` says that it failed after it was billed."""
         with self._lock:
-            report = self._open(chat, session)
-            report.add(
-                cost, deployment=deployment, chat=chat, session=session, agent=self._agent, failed=failed
-            )
-            self._fold()
+            self._open(chat, session).add(cost, deployment, chat, session, self._agent, failed=failed)
+            if len(self._chats) > self._keep_chats or len(self._sessions) > self._keep_sessions:
+                self._fold()
 
     def report(self, *, chat: str | None = None, session: str | None = None) -> CostReport:
         """The costs of a chat, of a session, or, without either, of everything: a copy to keep.
@@ -57,7 +62,7 @@ class CostLedger:
         Raises `KeyError` for a chat or a session that had no call, or is no longer told apart.
         """
         with self._lock:
-            found = CostReport(line for report in self._reports(chat, session) for line in report)
+            found = CostReport(line for sums in self._found(chat, session) for line in sums)
         if not found.calls and (chat is not None or session is not None):
             raise KeyError(session if chat is None else chat)
         return found
@@ -72,27 +77,24 @@ class CostLedger:
     def __repr__(self) -> str:
         return f"CostLedger({self.report()!r})"
 
-    def _reports(self, chat: str | None, session: str | None) -> Iterator[CostReport]:
+    def _found(self, chat: str | None, session: str | None) -> Iterator[Sums]:
         """Everything that is counted for a chat, a session, or at all."""
         if chat is None and session is None:
             yield self._rest
         if chat is None:
-            yield from (
-                report for name, report in self._sessions.items() if session is None or name == session
-            )
-        for (its_session, its_chat), report in self._chats.items():
+            yield from (sums for name, sums in self._sessions.items() if session is None or name == session)
+        for (its_session, its_chat), sums in self._chats.items():
             if chat in (None, its_chat) and session in (None, its_session):
-                yield report
+                yield sums
 
-    def _open(self, chat: str | None, session: str | None) -> CostReport:
+    def _open(self, chat: str | None, session: str | None) -> Sums:
         """Where the calls of that chat are counted; it and its session are now the latest."""
+        found = self._rest
         if session is not None:
-            self._sessions[session] = self._sessions.pop(session, CostReport())
-        if chat is None:
-            return self._rest if session is None else self._sessions[session]
-        report = self._chats.pop((session, chat), CostReport())
-        self._chats[session, chat] = report
-        return report
+            found = _latest(self._sessions, session)
+        if chat is not None:
+            found = _latest(self._chats, (session, chat))
+        return found
 
     def _fold(self) -> None:
         """Give up the detail of the oldest, beyond what is kept."""
@@ -106,12 +108,20 @@ class CostLedger:
 
     def _fold_chat(self, key: tuple[str | None, str]) -> None:
         """A chat's sums become its session's, without the chat's name."""
-        lines = self._chats.pop(key).merged("chat")
         session = key[0]
-        if session is None:
-            self._rest += lines
-        else:
-            self._sessions[session] += lines
+        into = self._rest if session is None else self._sessions[session]
+        lines = self._chats.pop(key)
+        into.add_lines(replace(line, key=line.key._replace(chat=None)) for line in lines)
 
     def _fold_session(self, session: str) -> None:
-        self._rest += self._sessions.pop(session, CostReport()).merged("session")
+        lines = self._sessions.pop(session, ())
+        self._rest.add_lines(replace(line, key=line.key._replace(session=None)) for line in lines)
+
+
+def _latest(known: dict[Key, Sums], key: Key) -> Sums:
+    """The sums of ``key``, which are now the last in the order."""
+    found = known.pop(key, None)
+    if found is None:
+        found = Sums()
+    known[key] = found
+    return found

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from loom_py.llm.costs.bound import Bound, BoundLine
 from loom_py.llm.costs.cost import Cost
-from loom_py.llm.models import family_of, infer_model, price_model, resolve_model
+from loom_py.llm.models import family_of, fine_tuned, infer_model, price_model, resolve_model
 from loom_py.llm.prices.amounts import EXACT, plain, total
 from loom_py.llm.prices.overrides import PriceOverride, PriceSetting, as_override
 from loom_py.llm.prices.rows import (
@@ -85,6 +85,8 @@ class Pricing:
     A deployment of the model router costs its fee on top of the model it chose, whichever that was; a price
     of the user's own for the deployment is the whole price, and there is no fee beside it.
 
+    With ``exact`` the ``deployment`` is a model's own name: nothing is inferred from it.
+
     Raises `ValueError` for an unknown ``deployment_type`` and for an entry of ``prices`` that is none.
     """
 
@@ -97,6 +99,7 @@ class Pricing:
         prices: Mapping[str, PriceSetting] | None = None,
         table: PriceTable | None = None,
         second: PriceSource | None = None,
+        exact: bool = False,
     ) -> None:
         if deployment_type not in DEPLOYMENT_TYPES:
             kinds = ", ".join(DEPLOYMENT_TYPES)
@@ -109,6 +112,7 @@ class Pricing:
         }
         self._table = PriceTable.bundled() if table is None else table
         self._second = second
+        self._exact = exact
         self._kept: dict[tuple[str, str | None, dt.date], _Found] = {}
 
     def cost(
@@ -220,10 +224,17 @@ class Pricing:
     def _model(self, own: PriceOverride | None, served: str) -> tuple[str | None, bool]:
         """The model a call is priced as, and whether the router chose it."""
         said = (own and own.model) or self._model_name
+        if self._exact:
+            return self._listed(said, served, self._deployment), False
         if _is_router(said or self._deployment):
             chosen = resolve_model(served)
             return (None if chosen is None or _is_router(chosen) else chosen), True
         return price_model(said, served, said or self._deployment) or said, False
+
+    def _listed(self, *names: str | None) -> str | None:
+        """The first of the names that the table has; else the first there is."""
+        given = [_base_of(name) for name in names if name]
+        return next(filter(self._table.knows, given), given[0] if given else None)
 
     def _row(self, own: PriceOverride, model: str | None, call: _Call) -> PriceRow | None:
         if own.price is not None:
@@ -276,6 +287,11 @@ def _spelled(name: str) -> str:
     """A name as prices are kept by it."""
     name = name.strip().lower()
     return resolve_model(name) or name
+
+
+def _base_of(name: str) -> str:
+    """A model's name; of one that was fine-tuned (``ft:MODEL:…``) the one that has its price."""
+    return fine_tuned(name) or name
 
 
 def _is_router(name: str) -> bool:

@@ -35,13 +35,15 @@ class GenAIPrices:
     """The price list inside the installed ``genai-prices`` package; it never goes to the network.
 
     It has the makers' list prices as Azure's global standard deployments have them, and so answers for that
-    type alone. Names are matched whole, a version aside; models that see, hear or speak for another price
-    have none. Raises `MissingDependencyError` where the package is missing.
+    type alone. ``provider`` is whose list is asked, in the package's words. Names are matched whole, but for
+    a version; models that see, hear or speak for another price have none. Raises `MissingDependencyError`
+    where the package is missing.
     """
 
     name: ClassVar[str] = "genai-prices"
 
-    def __init__(self) -> None:
+    def __init__(self, provider: str = "azure") -> None:
+        self._provider = provider
         if not _is_installed():
             raise MissingDependencyError(
                 "genai-prices is not installed",
@@ -92,7 +94,7 @@ class GenAIPrices:
     def _lookup(self, name: str) -> tuple[Provider, ModelInfo] | None:
         """The model of that name, and the provider whose list has it."""
         try:
-            _, model = self._snapshot.find_provider_model(name, None, "azure", None)
+            _, model = self._snapshot.find_provider_model(name, None, self._provider, None)
         except LookupError:
             return None
         owner = next(one for one in self._snapshot.providers if any(model is its for its in one.models))

@@ -47,7 +47,12 @@ class PriceTable:
     @classmethod
     def bundled(cls) -> PriceTable:
         """The table in this package: Azure's list prices. Read on first use, then kept."""
-        return _bundled()
+        return _read("azure_prices.json")
+
+    @classmethod
+    def openai(cls) -> PriceTable:
+        """The table in this package of OpenAI's own list prices. Read on first use, then kept."""
+        return _read("openai_prices.json")
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -163,8 +168,8 @@ def _market(row: PriceRow) -> tuple[str | None, str | None]:
 
 
 @cache
-def _bundled() -> PriceTable:
-    text = (files("loom_py.llm") / "data" / "azure_prices.json").read_text(encoding="utf-8")
+def _read(name: str) -> PriceTable:
+    text = (files("loom_py.llm") / "data" / name).read_text(encoding="utf-8")
     data = json.loads(text)
     return PriceTable(
         rows=[_row(fields, data) for fields in data["rows"]],
