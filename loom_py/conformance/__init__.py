@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loom_py.conformance.adapter import FEATURES, Adapter, BaseAdapter, load_adapter
+    from loom_py.conformance.playing import PlaybackModel
     from loom_py.conformance.running import run, scenarios
     from loom_py.conformance.scenario import Scenario
     from loom_py.conformance.scorecard import Result, Scorecard, Status
@@ -31,6 +32,7 @@ __all__ = [
     "Case",
     "Failure",
     "Playback",
+    "PlaybackModel",
     "Result",
     "Scenario",
     "Scorecard",
@@ -46,6 +48,7 @@ __all__ = [
 
 _HOMES = {
     "adapter": ("FEATURES", "Adapter", "BaseAdapter", "load_adapter"),
+    "playing": ("PlaybackModel",),
     "running": ("run", "scenarios"),
     "scenario": ("Scenario",),
     "scorecard": ("Result", "Scorecard", "Status"),

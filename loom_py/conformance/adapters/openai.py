@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from loom_py.conformance.adapter import FEATURES, BaseAdapter
-from loom_py.conformance.adapters.azure import SECRET, PlaybackModel, dropped
+from loom_py.conformance.adapters.azure import SECRET, dropped, wire_failure
+from loom_py.conformance.playing import PlaybackModel
 from loom_py.conformance.script import Playback, Script, SeenRequest
 from loom_py.emulator import OpenAIEmulator
 from loom_py.llm.openai import OpenAIClient
@@ -36,7 +37,7 @@ class OpenAIAdapter(BaseAdapter):
         self._playback = Playback(rest)
         model = "gpt-4o-2024-11-20" if script.priced else "house-model-2"
         with OpenAIEmulator(
-            PlaybackModel(self._playback), models=MODELS, api_keys=[SECRET], faults=drops
+            PlaybackModel(self._playback, wire_failure), models=MODELS, api_keys=[SECRET], faults=drops
         ) as openai:
             yield OpenAIClient(**openai.client_kwargs(model), **self.settings)
 

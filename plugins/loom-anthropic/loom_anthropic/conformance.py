@@ -5,31 +5,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from loom_anthropic.emulator import AnthropicEmulator
 from loom_anthropic.provider import AnthropicProvider
 from loom_py.conformance.adapter import FEATURES, BaseAdapter
-from loom_py.conformance.adapters.errors import error_of
-from loom_py.conformance.script import Answer, Call, Playback, Script, SeenRequest
+from loom_py.conformance.playing import PlaybackModel
+from loom_py.conformance.script import Answer, Playback, Script, SeenRequest
 from loom_py.emulator.wire_errors import WireError
-from loom_py.errors import ServiceUnavailableError, StreamInterruptedError
-from loom_py.events import (
-    FinalResponse,
-    StreamEvent,
-    TextDelta,
-    ToolCallCompleted,
-    ToolCallStarted,
-    UsageEvent,
-)
-from loom_py.llm.estimates import estimate_usage
-from loom_py.llm.provider import BaseProvider, LLMProvider
-from loom_py.llm.scripted import words
-from loom_py.messages import Message, Response, ToolCall, ToolSpec
-from loom_py.options import ChatOptions
+from loom_py.llm.provider import LLMProvider
 
 __all__ = ["AnthropicAdapter", "adapter"]
 
@@ -53,7 +39,9 @@ class AnthropicAdapter(BaseAdapter):
     def provider(self, script: Script) -> Iterator[LLMProvider]:
         """A client of a fresh emulator whose model plays the script."""
         self._playback = Playback(script)
-        with AnthropicEmulator(_Model(self._playback), api_keys=[SECRET], models=[UNPRICED]) as api:
+        with AnthropicEmulator(
+            PlaybackModel(self._playback, _failure), api_keys=[SECRET], models=[UNPRICED]
+        ) as api:
             yield AnthropicProvider(
                 api_key=SECRET, model=MODEL if script.priced else UNPRICED, base_url=api.base_url
             )
@@ -66,65 +54,7 @@ class AnthropicAdapter(BaseAdapter):
 adapter = AnthropicAdapter
 
 
-class _Model(BaseProvider):
-    """The model behind the emulator: plays the script, so that the wire is the API's own."""
-
-    name = "playback"
-    model = "playback"
-
-    def __init__(self, playback: Playback) -> None:
-        self._playback = playback
-
-    async def achat(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSpec] = (),
-        *,
-        options: ChatOptions | None = None,
-    ) -> Response:
-        answer = self._playback.answer(messages, tools, options)
-        await asyncio.sleep(answer.delay)
-        if answer.failure is not None:
-            raise _failure(answer)
-        return _response(answer, messages, tools)
-
-    async def astream_chat(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSpec] = (),
-        *,
-        options: ChatOptions | None = None,
-    ) -> AsyncIterator[StreamEvent]:
-        answer = self._playback.answer(messages, tools, options)
-        await asyncio.sleep(answer.delay)
-        if answer.failure is not None:
-            for piece in words(answer.failure.after_text):
-                yield TextDelta(piece)
-            cut = answer.failure.kind == "cut_stream"
-            raise StreamInterruptedError("cut off by the script") if cut else _failure(answer)
-        for place, piece in enumerate(answer.pieces):
-            await asyncio.sleep(answer.pause if place else 0)
-            yield TextDelta(piece)
-        response = _response(answer, messages, tools)
-        for call in response.tool_calls:
-            yield ToolCallStarted(call.id, call.name)
-            yield ToolCallCompleted(call)
-        yield UsageEvent(response.tokens_used)
-        yield FinalResponse(response)
-
-
-def _response(answer: Answer, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Response:
-    calls = tuple(map(_tool_call, answer.calls))
-    usage = answer.usage or estimate_usage(messages, tools, Message.assistant(answer.text, calls))
-    return Response(answer.text, usage, tool_calls=calls, finish_reason=answer.finish_reason)
-
-
-def _tool_call(call: Call) -> ToolCall:
-    """The call as the emulator is to write it; some models send no text at all for no arguments."""
-    return call.to_tool_call() if call.arguments else ToolCall(call.id, call.name, {}, "", "no text")
-
-
-def _failure(answer: Answer) -> Exception:
+def _failure(answer: Answer) -> Exception | None:
     """What makes the emulator answer as the service would."""
     failure = answer.failure
     assert failure is not None
@@ -138,4 +68,4 @@ def _failure(answer: Answer) -> Exception:
             "error": {"type": "authentication_error", "message": f"invalid x-api-key: {SECRET}"},
         }
         return WireError({"unauthorized": 401, "forbidden": 403}.get(failure.kind, 500), body)
-    return error_of(answer) or ServiceUnavailableError("the script went wrong")
+    return None

@@ -5,24 +5,17 @@ Run with ``python -m loom_py.conformance loom_ollama.conformance:OllamaAdapter``
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from loom_ollama.emulator import JSON, NDJSON, OllamaAnswer, OllamaEmulator
 from loom_ollama.provider import OllamaProvider
 from loom_py.conformance import BaseAdapter, Playback
 from loom_py.conformance.adapter import FEATURES
-from loom_py.conformance.adapters.errors import error_of
+from loom_py.conformance.playing import PlaybackModel
 from loom_py.conformance.script import Answer, Script, SeenRequest
-from loom_py.errors import IncompleteResponseError, StreamInterruptedError
-from loom_py.events import FinalResponse, StreamEvent, TextDelta, ToolCallCompleted
-from loom_py.llm.estimates import estimate_usage
 from loom_py.llm.prices import ModelPrice
-from loom_py.llm.provider import BaseProvider, LLMProvider
-from loom_py.llm.scripted import words
-from loom_py.messages import Message, Response, ToolSpec
-from loom_py.options import ChatOptions
+from loom_py.llm.provider import LLMProvider
 
 __all__ = ["OllamaAdapter"]
 
@@ -55,7 +48,9 @@ class OllamaAdapter(BaseAdapter):
         """A provider whose server plays the script."""
         self._playback = Playback(script)
         models = ["llama3.2", "llama3.2:cloud"]
-        with OllamaEmulator(_Model(self._playback), models=models, api_keys=[SECRET]) as server:
+        with OllamaEmulator(
+            PlaybackModel(self._playback, _failure), models=models, api_keys=[SECRET]
+        ) as server:
             model = models[0] if script.priced else models[1]
             prices = {models[0]: ModelPrice("2.5", "10")}
             yield OllamaProvider(model, host=server.host, api_key=SECRET, prices=prices)
@@ -65,57 +60,7 @@ class OllamaAdapter(BaseAdapter):
         return () if self._playback is None else self._playback.requests
 
 
-class _Model(BaseProvider):
-    """The model behind the emulator: plays the script, so that the wire is Ollama's own."""
-
-    name = "playback"
-    model = "playback"
-
-    def __init__(self, playback: Playback) -> None:
-        self._playback = playback
-
-    async def achat(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSpec] = (),
-        *,
-        options: ChatOptions | None = None,
-    ) -> Response:
-        answer = self._playback.answer(messages, tools, options)
-        await asyncio.sleep(answer.delay)
-        if answer.failure is not None:
-            raise _failure(answer)
-        return _response(answer, messages, tools)
-
-    async def astream_chat(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSpec] = (),
-        *,
-        options: ChatOptions | None = None,
-    ) -> AsyncIterator[StreamEvent]:
-        answer = self._playback.answer(messages, tools, options)
-        await asyncio.sleep(answer.delay)
-        if answer.failure is not None:
-            for piece in words(answer.failure.after_text):
-                yield TextDelta(piece)
-            raise _failure(answer)
-        for place, piece in enumerate(answer.pieces):
-            await asyncio.sleep(answer.pause if place else 0)
-            yield TextDelta(piece)
-        response = _response(answer, messages, tools)
-        for call in response.tool_calls:
-            yield ToolCallCompleted(call)
-        yield FinalResponse(response)
-
-
-def _response(answer: Answer, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Response:
-    calls = tuple(call.to_tool_call() for call in answer.calls)
-    usage = answer.usage or estimate_usage(messages, tools, Message.assistant(answer.text, calls))
-    return Response(answer.text, usage, tool_calls=calls, finish_reason=answer.finish_reason)
-
-
-def _failure(answer: Answer) -> Exception:
+def _failure(answer: Answer) -> Exception | None:
     failure = answer.failure
     assert failure is not None
     if failure.kind == "malformed":
@@ -124,9 +69,7 @@ def _failure(answer: Answer) -> Exception:
         return OllamaAnswer(200, "", kind=NDJSON)
     if failure.kind == "stream_error":
         return OllamaAnswer(500, {"error": "an error was encountered while running the model"}, kind=JSON)
-    if failure.kind == "cut_stream":
-        return StreamInterruptedError("cut off by the script")
     if failure.echo_secret:
         status = {"unauthorized": 401, "forbidden": 403}.get(failure.kind, 500)
         return OllamaAnswer(status, {"error": f"the key {SECRET} is not known"})
-    return error_of(answer) or IncompleteResponseError("the script went wrong")
+    return None

@@ -14,7 +14,8 @@ from loom_openai_compatible import OpenAICompatibleClient
 from loom_openai_compatible.emulator import CompatibleEmulator, Quirks
 from loom_py.conformance import BaseAdapter
 from loom_py.conformance.adapter import FEATURES
-from loom_py.conformance.adapters.azure import SECRET, PlaybackModel, dropped
+from loom_py.conformance.adapters.azure import SECRET, dropped, wire_failure
+from loom_py.conformance.playing import PlaybackModel
 from loom_py.conformance.script import Playback, Script, SeenRequest
 from loom_py.llm.prices import ModelPrice
 from loom_py.llm.provider import LLMProvider
@@ -40,7 +41,7 @@ class CompatibleAdapter(BaseAdapter):
         self._playback = Playback(rest)
         prices = {"llama-3.1-8b": ModelPrice("0.2", "0.4", "0.1")} if script.priced else {}
         with CompatibleEmulator(
-            PlaybackModel(self._playback), api_keys=[SECRET], faults=drops, quirks=self._quirks
+            PlaybackModel(self._playback, wire_failure), api_keys=[SECRET], faults=drops, quirks=self._quirks
         ) as server:
             yield OpenAICompatibleClient(**server.client_kwargs(), prices=prices)
 
