@@ -67,6 +67,13 @@ def test_building_an_agent_imports_no_sdk_until_the_first_call() -> None:
     assert not (SDK | OPTIONAL) & modules
 
 
+def test_every_public_name_can_be_imported_with_the_core_alone() -> None:
+    hidden = (
+        "import sys; sys.modules.update(dict.fromkeys(('starlette', 'uvicorn', 'sqlalchemy', 'sqlglot')))"
+    )
+    assert "loom_py.emulator.server" in _modules_after(f"{hidden}; from loom_py import *")
+
+
 def test_every_public_name_can_be_imported() -> None:
     for name in loom_py.__all__:
         assert getattr(loom_py, name) is not None

@@ -9,11 +9,11 @@ from loom_py.clock import Clock, RealClock
 from loom_py.emulator.echo import EchoProvider
 from loom_py.emulator.fault_plan import FaultPlan, PlanRun
 from loom_py.emulator.filters import ContentFilters
+from loom_py.emulator.limits import Limits
 from loom_py.emulator.openai_dialect import OpenAIDialect
 from loom_py.emulator.quotas import Quota
 from loom_py.emulator.resource import MAX_HEADER, RequestLog, Resource
 from loom_py.emulator.server import Emulator, named, several
-from loom_py.emulator.server_thread import Limits
 from loom_py.llm.provider import LLMProvider
 
 __all__ = ["OpenAIEmulator"]

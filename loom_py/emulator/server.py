@@ -6,22 +6,23 @@ import asyncio
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict
 
 from loom_py.clock import Clock, RealClock
 from loom_py.emulator.echo import EchoProvider
 from loom_py.emulator.fault_plan import FaultPlan, PlanRun
 from loom_py.emulator.faults import Answer, Cut, Delay, Fault
 from loom_py.emulator.filters import ContentFilters
+from loom_py.emulator.limits import Limits, check_installed
 from loom_py.emulator.quotas import Ptu, Quota
 from loom_py.emulator.resource import MAX_BODY, MAX_HEADER, RecordedRequest, RequestLog, Resource
-from loom_py.emulator.server_thread import Limits, ServerThread
 from loom_py.emulator.tokens import DEFAULT_SCOPE
 from loom_py.emulator.upstream import AzureUpstream
 from loom_py.llm.provider import LLMProvider
 
-# after server_thread, which says what to install where something is missing
-from loom_py.emulator.app import EmulatorApp  # isort: skip
+if TYPE_CHECKING:
+    from loom_py.emulator.app import EmulatorApp
+    from loom_py.emulator.server_thread import ServerThread
 
 __all__ = ["AzureEmulator", "Emulator", "Engine"]
 
@@ -42,10 +43,14 @@ class ClientSettings(TypedDict):
 class Emulator:
     """A loopback server with OpenAI's wire: what `AzureEmulator` and `OpenAIEmulator` have in common.
 
-    Raises `ValueError` for an engine or a quota without a deployment, and `OSError` if the port is taken.
+    Raises `ValueError` for an engine or a quota without a deployment, `OSError` if the port is taken, and
+    `MissingDependencyError` where the extra ``emulator`` is not installed.
     """
 
     def __init__(self, resource: Resource, host: str, port: int, limits: Limits) -> None:
+        check_installed()
+        from loom_py.emulator.app import EmulatorApp
+
         self.host = host
         self._port = port
         self._limits = limits
@@ -54,7 +59,7 @@ class Emulator:
             unknown = sorted(set(named) - set(resource.deployments))
             if unknown:
                 raise ValueError(f"{name} names deployments that do not exist: {', '.join(unknown)}")
-        self.app = EmulatorApp(resource)
+        self.app: EmulatorApp = EmulatorApp(resource)
         self._lock = threading.Lock()
         self._server: ServerThread | None = None
 
@@ -71,6 +76,8 @@ class Emulator:
 
     def start(self) -> Self:
         """Listen; nothing happens if it already does. Requests are served when this returns."""
+        from loom_py.emulator.server_thread import ServerThread
+
         with self._lock:
             if self._server is None:
                 self.app.resume()

@@ -7,46 +7,29 @@ import contextlib
 import logging
 import socket
 import threading
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
-from loom_py.errors import MissingDependencyError
+from loom_py.emulator.limits import Limits, missing
 
 try:
-    import starlette  # noqa: F401  what the application needs
     import uvicorn
     from uvicorn.protocols.http.h11_impl import H11Protocol
 except ModuleNotFoundError as error:
-    raise MissingDependencyError(
-        f"the emulator needs the package {error.name!r}, which is not installed",
-        hint="pip install 'loom-py[emulator]'",
-    ) from error
+    raise missing(error.name) from error
 
 from loom_py.emulator.app import EmulatorApp
 from loom_py.emulator.encode import encode_json
 from loom_py.emulator.exchange import ABORT
 from loom_py.emulator.wire_errors import WireError, bad_http, too_many_connections
 
-__all__ = ["Limits", "ServerThread"]
+__all__ = ["ServerThread"]
 
 KEEP_ALIVE = 75
 """Seconds an idle connection stays open: longer than any client's pool keeps it."""
 
 _quiet = logging.getLogger("loom_py.emulator.http")
 _quiet.disabled = True  # a stream that is cut on purpose is no error to report
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Open connections, and bytes of a request's head. Raises `ValueError` below 1."""
-
-    connections: int
-    header: int
-
-    def __post_init__(self) -> None:
-        if self.connections < 1 or self.header < 1:
-            raise ValueError("max_connections and max_header must be at least 1")
 
 
 class _Protocol(H11Protocol):

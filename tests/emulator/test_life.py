@@ -209,7 +209,8 @@ def test_a_missing_package_is_named_with_its_remedy(package: str) -> None:
     told = run_python(
         f"import sys; sys.modules[{package!r}] = None\n"
         "from loom_py.errors import MissingDependencyError\n"
-        "try:\n    from loom_py.emulator import AzureEmulator\n"
+        "from loom_py.emulator import AzureEmulator\n"
+        "try:\n    AzureEmulator()\n"
         "except MissingDependencyError as error:\n    print(error)"
     )
     assert package in told

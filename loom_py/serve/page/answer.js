@@ -17,7 +17,7 @@ export function apply(answer, chunk) {
 }
 
 function addText(answer, delta) {
-  const last = answer.parts.at(-1);
+  const last = answer.parts.findLast((part) => part.kind !== "note"); // a note parts no sentence
   if (last?.kind === "text") {
     last.text += delta;
     return;
@@ -54,15 +54,10 @@ const TAKEN = {
     answer.usage.output += usage.output ?? 0;
     answer.usage.cached += usage.cached_input ?? 0;
   },
-  stream_restarted(answer, event) {
-    while (answer.parts.at(-1)?.kind === "tool" && !settled(answer.parts.at(-1))) answer.parts.pop();
-    const last = answer.parts.at(-1);
-    if (last?.kind === "text") {
-      // The gap before the text was not kept, so the end may have less than was discarded.
-      const discarded = event.discarded ?? "";
-      last.text = last.text.endsWith(discarded) ? last.text.slice(0, last.text.length - discarded.length) : "";
-      if (!last.text) answer.parts.pop();
-    }
+  stream_restarted(answer) {
+    const reply = answer.parts.findLastIndex((part) => part.kind === "tool" && settled(part)) + 1;
+    const isTakenBack = (part, index) => index >= reply && part.kind !== "note";
+    answer.parts = answer.parts.filter((part, index) => !isTakenBack(part, index));
     note(answer, "The answer broke off and begins anew");
   },
   policy(answer, event) {

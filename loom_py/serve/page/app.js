@@ -2,26 +2,29 @@
 
 import { apply, history, isTold, newAnswer } from "./answer.js";
 import { el, icon, say } from "./dom.js";
+import { Drawing, follow, showLatest, toEnd } from "./drawing.js";
 import { money, tokens } from "./format.js";
 import { HealthLights } from "./health.js";
 import { askForKey, keyDialog } from "./keys.js";
+import { Recall } from "./recall.js";
+import { closeSidebar, openSidebar } from "./sidebar.js";
 import * as store from "./store.js";
 import { ChatError, chat, key, problem, request } from "./stream.js";
 import { themeButton } from "./themes.js";
 import { TurnView } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-const NEAR = 80; // pixels from the end within which the transcript follows the answer
 const KEEP_EVERY = 1000; // milliseconds between saves of an answer that grows
 
 const lights = new HealthLights($("health"), $("health-text"), $("health-panel"));
+const recall = new Recall();
 const runs = new Map(); // conversation id → {controller, turn}
 let models = [];
 let current = null;
 let views = [];
 let keepsSessions = true;
-let recalled = -1; // how far back ↑ has gone; -1 for what is being written
-let draft = "";
+let learning = null; // under way while the server is asked what it has
+let isLeaving = false; // the browser breaks answers off when it leaves the page
 
 // ── conversations ────────────────────────────────────────────────────────────────────────
 
@@ -35,7 +38,7 @@ function show(conversation) {
   if (models.includes(current.model)) $("model").value = current.model;
   else if (models.length) current.model = $("model").value;
   nameAgent();
-  recalled = -1;
+  recall.reset();
   refresh();
   listConversations();
   toEnd();
@@ -129,10 +132,14 @@ function parted(conversation) {
 
 function submit() {
   const question = $("question").value.trim();
-  if (!question || runs.has(current.id) || !models.length) return;
+  if (!question || runs.has(current.id)) return;
+  if (!models.length) {
+    if (learning) learning.then(() => models.length && submit());
+    else if (!$("key").hidden) askForKey("").then(connectIf);
+    return;
+  }
   $("question").value = "";
-  draft = "";
-  recalled = -1;
+  recall.reset();
   grow();
   if (!current.title) current.title = question.replace(/\s+/g, " ").slice(0, 80);
   const turn = { question, answer: newAnswer(current.model) };
@@ -165,7 +172,10 @@ async function run(conversation, turn, firstView) {
   toEnd();
   say("The agent is answering");
   const began = performance.now();
-  const drawing = new Drawing(() => viewOf(turn)?.update());
+  const drawing = new Drawing(() => {
+    viewOf(turn)?.update();
+    refreshTotal();
+  });
   try {
     await ask(conversation, turn, controller.signal, (chunk) => {
       apply(answer, chunk);
@@ -191,10 +201,10 @@ async function run(conversation, turn, firstView) {
   listConversations();
   say(SAID[answer.state]);
   lights.look();
-  if (answer.error?.status === 401) askForKey("The server does not take this key any more.").then(connect);
+  if (answer.error?.status === 401) askForKey("The server does not take this key any more.").then(connectIf);
 }
 
-const SAID = { done: "The answer is complete", stopped: "Stopped", failed: "The answer failed" };
+const SAID = { done: "The answer is complete", stopped: "Stopped", failed: "The answer failed", interrupted: "Interrupted" };
 
 const viewOf = (turn) => views.find((view) => view.answer === turn.answer);
 
@@ -212,8 +222,8 @@ async function ask(conversation, turn, signal, take) {
 }
 
 function failed(answer, error, wasStopped) {
-  if (wasStopped) {
-    answer.state = "stopped";
+  if (wasStopped || isLeaving) {
+    answer.state = wasStopped ? "stopped" : "interrupted";
     return;
   }
   answer.state = "failed";
@@ -240,37 +250,13 @@ function stop() {
   return true;
 }
 
-/** Draws at most once a frame, and less often where drawing takes long. */
-class Drawing {
-  constructor(draw) {
-    this._draw = draw;
-    this._timer = 0;
-    this._took = 0;
-  }
-
-  soon() {
-    if (this._timer) return;
-    this._timer = setTimeout(() => {
-      this._timer = 0;
-      const began = performance.now();
-      follow(this._draw);
-      refreshTotal();
-      this._took = performance.now() - began;
-    }, Math.max(16, this._took * 4));
-  }
-
-  end() {
-    clearTimeout(this._timer);
-  }
-}
-
 // ── the look of the page ─────────────────────────────────────────────────────────────────
 
 function refresh() {
   const isRunning = runs.has(current.id);
   $("stop").hidden = !isRunning;
   $("send").hidden = isRunning;
-  $("send").disabled = !$("question").value.trim() || !models.length;
+  $("send").disabled = !$("question").value.trim() || (!models.length && $("key").hidden);
   $("hints").textContent = isRunning ? "Esc stops the answer" : "Enter sends, Shift+Enter makes a new line";
   document.title = current.title ? `${current.title} · loom` : "loom";
   refreshTotal();
@@ -305,48 +291,11 @@ function nameAgent() {
   $("question").placeholder = current.model ? `Ask ${current.model}` : "Ask something";
 }
 
-/** Change the transcript, and stay at its end if that was in view. */
-function follow(change) {
-  const was = isNearEnd();
-  change();
-  if (was) toEnd();
-  showLatest();
-}
-
-const isNearEnd = () => $("transcript").scrollHeight - $("transcript").scrollTop - $("transcript").clientHeight < NEAR;
-
-function toEnd() {
-  $("transcript").scrollTop = $("transcript").scrollHeight;
-  showLatest();
-}
-
-function showLatest() {
-  $("latest").hidden = isNearEnd();
-}
-
 /** As high as what is written, within what the style allows. */
 function grow() {
   const box = $("question");
   box.style.height = "auto";
   box.style.height = `${box.scrollHeight}px`;
-}
-
-function openSidebar() {
-  document.body.classList.add("sidebar-open");
-  $("backdrop").hidden = false;
-  $("main-column").inert = true;
-  $("open-sidebar").setAttribute("aria-expanded", "true");
-  $("close-sidebar").focus();
-}
-
-function closeSidebar() {
-  if (!document.body.classList.contains("sidebar-open")) return false;
-  document.body.classList.remove("sidebar-open");
-  $("backdrop").hidden = true;
-  $("main-column").inert = false;
-  $("open-sidebar").setAttribute("aria-expanded", "false");
-  $("open-sidebar").focus();
-  return true;
 }
 
 // ── the keyboard ─────────────────────────────────────────────────────────────────────────
@@ -356,29 +305,19 @@ function onQuestionKey(event) {
   if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
     event.preventDefault();
     submit();
-  } else if (event.key === "ArrowUp" && mayRecall()) {
-    recall(1, event);
-  } else if (event.key === "ArrowDown" && recalled >= 0) {
-    recall(-1, event);
+  } else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+    const asked = current.turns.map((turn) => turn.question);
+    const text = recall.go(event.key === "ArrowUp" ? 1 : -1, $("question").value, asked);
+    if (text === null) return;
+    event.preventDefault();
+    $("question").value = text;
+    grow();
+    refresh();
   }
 }
 
-const mayRecall = () => recalled >= 0 || $("question").value === "";
-
-function recall(step, event) {
-  const asked = current.turns.map((turn) => turn.question).reverse();
-  const to = recalled + step;
-  if (to >= asked.length) return;
-  event.preventDefault();
-  if (recalled < 0) draft = $("question").value;
-  recalled = to;
-  $("question").value = to < 0 ? draft : asked[to];
-  grow();
-  refresh();
-}
-
 function onKey(event) {
-  if (event.key === "Escape" && !$("key-dialog").open) {
+  if (event.key === "Escape" && !event.isComposing && !$("key-dialog").open) {
     if (lights.isOpen) {
       lights.toggle(false);
       $("health").focus();
@@ -395,15 +334,22 @@ function onKey(event) {
 
 /** Learn what the server has, with a key if it wants one. */
 async function connect() {
+  learning = learn();
+  const needsKey = await learning;
+  learning = null;
+  if (!needsKey) return;
+  const wasGiven = key.get() !== "";
+  key.clear();
+  refresh();
+  connectIf(await askForKey(wasGiven ? "The server does not know this key." : ""));
+}
+
+/** Ask for the agents. Whether a key is needed first. */
+async function learn() {
   const health = await lights.look();
   const needsKey = health !== null && !health.models;
   $("key").hidden = !needsKey && !key.get();
-  if (needsKey) {
-    const wasGiven = key.get() !== "";
-    key.clear();
-    if (await askForKey(wasGiven ? "The server does not know this key." : "")) await connect();
-    return;
-  }
+  if (needsKey) return true;
   try {
     const response = await request("v1/models");
     if (!response.ok) throw await problem(response);
@@ -413,11 +359,15 @@ async function connect() {
     say(error.message);
     $("hints").textContent = error.message;
     setTimeout(connect, 5000);
-    return;
+    return false;
   }
   $("model").replaceChildren(...models.map((name) => el("option", { value: name, text: name })));
   show(current);
+  return false;
 }
+
+/** Try again with the key that was given, if one was. */
+const connectIf = (isGiven) => isGiven && connect();
 
 function wire() {
   $("composer").addEventListener("submit", (event) => {
@@ -426,7 +376,7 @@ function wire() {
   });
   $("question").addEventListener("keydown", onQuestionKey);
   $("question").addEventListener("input", () => {
-    recalled = -1;
+    recall.reset();
     grow();
     refresh();
   });
@@ -445,13 +395,19 @@ function wire() {
     nameAgent();
   });
   $("key").addEventListener("click", () => {
-    askForKey("").then((isGiven) => isGiven && connect());
+    askForKey("").then(connectIf);
   });
   document.addEventListener("keydown", onKey);
   window.addEventListener("storage", (event) => {
     if (store.concerns(event)) listConversations();
   });
-  window.addEventListener("pagehide", () => runs.forEach(({ conversation }) => store.save(conversation)));
+  window.addEventListener("pagehide", () => {
+    isLeaving = true;
+    runs.forEach(({ conversation }) => store.save(conversation));
+  });
+  window.addEventListener("pageshow", () => {
+    isLeaving = false;
+  });
   themeButton($("theme"));
   keyDialog($("key-dialog"));
 }

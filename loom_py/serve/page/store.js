@@ -2,6 +2,7 @@
 
 const PREFIX = "loom.chat.";
 const MOST = 200;
+const LONGEST = 2_000_000; // characters; browsers give about 5 million to all together
 
 /** An id nobody guesses; `crypto.randomUUID` is missing where the page came without TLS. */
 export function newId() {
@@ -28,6 +29,7 @@ export const load = (id) => read(PREFIX + id);
 /** Keep it; where there is no room, the ones used longest ago go. Whether it worked. */
 export function save(conversation) {
   const text = JSON.stringify(conversation);
+  if (text.length > LONGEST) return false; // it must not push all the others out
   for (;;) {
     try {
       localStorage.setItem(PREFIX + conversation.id, text);

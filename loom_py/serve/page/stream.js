@@ -127,6 +127,7 @@ export async function chat({ model, messages, session, signal, take }) {
       const { done, value } = await body.read();
       for (const event of reader.feed(done ? decoder.decode() : decoder.decode(value, { stream: true }))) {
         if (event.data === "[DONE]") return;
+        if (!event.data) continue;
         const data = parsed(event.data, requestId);
         if (event.event === "error" || data.error) {
           throw new ChatError(data.error?.message ?? "The answer broke off", {

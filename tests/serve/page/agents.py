@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 
 from loom_py import AgentBuilder, BaseProvider, ChatOptions, Message, Response, TokenUsage, ToolSpec
 from loom_py.errors import RateLimitError, ServiceUnavailableError, StreamInterruptedError
@@ -19,49 +20,11 @@ from loom_py.events import (
 )
 from loom_py.messages import ToolCall
 
-HOSTILE = """<img src=x onerror="window.pwned=1"> <script>window.pwned=2</script> </script><svg onload=window.pwned=3>
+HOSTILE = Path(__file__).with_name("hostile.md").read_text("utf-8")
 
-[one](javascript:window.pwned=4) [two](data:text/html,<script>window.pwned=5</script>) [three](java&#115;cript:x)
-[four]( javascript:window.pwned=6) <javascript:window.pwned=7> ![five](https://127.0.0.1:9/leak?secret) [six](//evil.example)
+SHOWN = Path(__file__).with_name("shown.md").read_text("utf-8")
 
-| <b>a</b> | <img src=x onerror=window.pwned=8> |
-|---|---|
-| "><iframe srcdoc="<script>parent.pwned=9</script>"> | [x](vbscript:x) |
-
-```"><script>window.pwned=10</script>
-</code></pre><script>window.pwned=11</script>
-```
-
-# <style>*{display:none}</style>
-"""
-
-SHOWN = """Three routes lost passengers **since March**; the rest grew. The steepest fall is `OSL–BGO`.
-
-| Route | March | June | Change |
-|:--|--:|--:|--:|
-| OSL–BGO | 41,208 | 33,977 | −17.5 % |
-| OSL–TRD | 38,114 | 35,902 | −5.8 % |
-| BGO–SVG | 12,440 | 12,190 | −2.0 % |
-
-Two things stand out:
-
-1. On **OSL–BGO** the morning departure was dropped on 2 April.
-2. The fall begins *before* the timetable changed, so that is not the whole story.
-   - bookings made by companies fell first
-   - see the [method](https://docs.example.com/method)
-
-```sql
-SELECT route, sum(seats_sold) AS sold
-FROM flights
-WHERE departs >= '2026-03-01'
-GROUP BY route
-ORDER BY sold DESC;
-```
-
-> Seats sold are counted on the day of departure.
-"""
-
-PAUSE = 0.05
+PAUSE = 0.03
 """Seconds between the words of a slow answer."""
 
 
@@ -91,10 +54,12 @@ class Actor(BaseProvider):
         calls = _calls(question, self.begun) if last.role == "user" else []
         words = _words(question, after_tools=last.role == "tool")
         try:
-            for word in words if not calls or question.startswith("both") else []:
+            for word in words if not calls or question.startswith(("both", "restart")) else []:
                 yield TextDelta(word)
                 await asyncio.sleep(PAUSE if question.startswith(("slow", "cut")) else 0)
             if question.startswith("cut"):
+                raise StreamInterruptedError("upstream broke off", partial_text="".join(words))
+            if question.startswith("restart") and self.begun == 2:
                 raise StreamInterruptedError("upstream broke off", partial_text="".join(words))
             for one in calls:
                 yield ToolCallStarted(one.id, one.name)
@@ -105,7 +70,12 @@ class Actor(BaseProvider):
             reason = "tool_calls" if calls else "stop"
             yield FinalResponse(
                 Response(
-                    text, usage, Decimal("0.0041"), tool_calls=tuple(calls), finish_reason=reason, model=self.model
+                    text,
+                    usage,
+                    Decimal("0.0041"),
+                    tool_calls=tuple(calls),
+                    finish_reason=reason,
+                    model=self.model,
                 )
             )
         except (asyncio.CancelledError, GeneratorExit):
@@ -115,7 +85,7 @@ class Actor(BaseProvider):
 
 def _calls(question: str, number: int) -> list[ToolCall]:
     match question.split():
-        case ["query" | "both", *_]:
+        case ["query" | "both" | "Which" | "restart", *_]:
             sql = "SELECT route, sum(seats_sold) AS sold FROM flights GROUP BY route"
             return [ToolCall(f"call_{number}", "query_flights", {"sql": sql, "limit": 3})]
         case ["wait", *_]:
@@ -139,8 +109,10 @@ def _words(question: str, *, after_tools: bool) -> list[str]:
             raise ServiceUnavailableError("upstream-secret is away")
         case ["long", number, *_]:
             return ["x" * 200 + " "] * int(number)
-        case ["show" | "query" | "both", *_] if after_tools or question.startswith("show"):
+        case ["show" | "query" | "both" | "Which", *_] if after_tools or question.startswith("show"):
             return [SHOWN[at : at + 12] for at in range(0, len(SHOWN), 12)]
+        case ["restart", *_]:
+            return ["the whole answer" if after_tools else "before the tool"]
         case ["both", *_]:
             return ["I look at the sales of each route first."]
         case ["say", *_]:
@@ -149,7 +121,11 @@ def _words(question: str, *, after_tools: bool) -> list[str]:
             return [f"You said: {question}"]
 
 
-ROWS = [{"route": "OSL–BGO", "sold": 33977}, {"route": "OSL–TRD", "sold": 35902}, {"route": "BGO–SVG", "sold": 12190}]
+ROWS = [
+    {"route": "OSL–BGO", "sold": 33977},
+    {"route": "OSL–TRD", "sold": 35902},
+    {"route": "BGO–SVG", "sold": 12190},
+]
 
 
 def query_flights(sql: str, limit: int) -> str:
