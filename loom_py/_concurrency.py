@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
 import os
 import queue
 import threading
@@ -229,66 +230,108 @@ def _drain(items: queue.Queue[tuple[Any, BaseException | None]]) -> None:
             pass
 
 
-class FairLock:
-    """A mutual exclusion for threads and tasks alike, served in order of arrival."""
+class _Turn(Future[None]):
+    """Somebody's turn with a lock; ``loop`` is where a task waits for it."""
 
-    __slots__ = ("_held", "_mutex", "_waiting")
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        super().__init__()
+        self._loop = loop
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody will ever give it back: a task whose event loop was closed is never run again."""
+        return self._loop is not None and self._loop.is_closed()
+
+
+class FairLock:
+    """A mutual exclusion for threads and tasks alike, served in order of arrival.
+
+    What a task held whose event loop was closed, as that of a stream that nobody read to its end, is taken
+    from it by whoever comes next.
+    """
+
+    __slots__ = ("_holder", "_mutex", "_waiting")
+
+    LOOK_AGAIN = 1.0
+    """Seconds after which those who wait look whether the holder is lost."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._held = False
-        self._waiting: deque[Future[None]] = deque()
+        self._holder: _Turn | None = None
+        self._waiting: deque[_Turn] = deque()
 
-    def _request(self) -> Future[None]:
-        turn: Future[None] = Future()
+    def _request(self, loop: asyncio.AbstractEventLoop | None) -> _Turn:
+        turn = _Turn(loop)
         with self._mutex:
-            if self._held:
-                self._waiting.append(turn)
-            else:
-                self._held = True
-                turn.set_result(None)
+            self._waiting.append(turn)
+            self._serve()
         return turn
 
-    def _release(self) -> None:
+    def _look(self) -> None:
         with self._mutex:
-            while self._waiting:
-                turn = self._waiting.popleft()
-                if turn.set_running_or_notify_cancel():
-                    turn.set_result(None)
-                    return
-            self._held = False
+            self._serve()
 
-    def _give_up(self, turn: Future[None]) -> None:
+    def _release(self, turn: _Turn) -> None:
+        with self._mutex:
+            if self._holder is turn:  # it may have been taken away
+                self._holder = None
+                self._serve()
+
+    def _serve(self) -> None:
+        """Give the lock to the first who waits, if nobody holds it."""
+        if self._holder is not None and not self._holder.is_lost:
+            return
+        self._holder = None
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.is_lost and turn.set_running_or_notify_cancel():
+                self._holder = turn
+                turn.set_result(None)
+                return
+
+    def _give_up(self, turn: _Turn) -> None:
         """The waiter was interrupted: pass the turn on if it had just been granted."""
         if not turn.cancel():
-            self._release()
+            self._release(turn)
 
     @contextmanager
     def hold(self, within: float | None = None) -> Iterator[None]:
         """Raises `TimeoutError` after so many seconds without a turn."""
-        turn = self._request()
+        turn = self._request(None)
         try:
-            turn.result(within)
+            self._wait(turn, within)
         except BaseException:
             self._give_up(turn)
             raise
         try:
             yield
         finally:
-            self._release()
+            self._release(turn)
+
+    def _wait(self, turn: _Turn, within: float | None) -> None:
+        end = math.inf if within is None else time.monotonic() + within
+        while not turn.done():
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            with contextlib.suppress(TimeoutError):
+                turn.result(min(left, self.LOOK_AGAIN))
+            self._look()
 
     @asynccontextmanager
     async def ahold(self, within: float | None = None) -> AsyncIterator[None]:
         """Raises `TimeoutError` after so many seconds without a turn."""
-        turn = self._request()
+        turn = self._request(asyncio.get_running_loop())
         if not turn.done():
             try:
                 async with asyncio.timeout(within):
-                    await asyncio.shield(asyncio.wrap_future(turn))
+                    granted = asyncio.wrap_future(turn)
+                    while not (await asyncio.wait({granted}, timeout=self.LOOK_AGAIN))[0]:
+                        self._look()
             except BaseException:
                 self._give_up(turn)
                 raise
         try:
             yield
         finally:
-            self._release()
+            self._release(turn)

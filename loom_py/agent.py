@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from loom_py._closing import Closing
 from loom_py._concurrency import run_coroutine, run_in_thread
+from loom_py.conversation import Conversation
 from loom_py.description import Description, Setting
 from loom_py.errors import AgentClosedError, ConfigError, DeadlineExceededError, ToolError
 from loom_py.events import StreamEvent, ToolResultEvent
@@ -38,6 +39,7 @@ __all__ = ["Agent"]
 T = TypeVar("T")
 
 _FREE_CHOICE = (None, "auto", "none")
+_NONE: frozenset[str] = frozenset()
 
 WITHHELD = "(These tools are out of service at the moment: {tools}. Do without them.)"
 
@@ -45,9 +47,9 @@ WITHHELD = "(These tools are out of service at the moment: {tools}. Do without t
 class Agent(Closing):
     """A model with tools, ready to be asked.
 
-    The four verbs do the same and differ in how they answer. ``message`` is text, or parts with
-    images. Chats with the same ``session_id`` form one conversation and take turns; without one
-    a chat stands alone. A chat that fails leaves its session as it was.
+    The four verbs do the same and differ in how they answer. ``message`` is text, parts with images, or a
+    `Conversation` whose history the caller keeps. Chats with the same ``session_id`` form one conversation
+    and take turns; without one a chat stands alone. A chat that fails leaves its session as it was.
 
     An agent may be used by many threads and tasks at once. Close it with `close`, `aclose` or as
     a context manager; that closes its provider and backends too, unless they were given as shared.
@@ -81,7 +83,7 @@ class Agent(Closing):
         self._policies = self._gateway.policies
         timeouts = self._policies.timeouts
         self._tool_breakers = tool_breakers
-        self._known_withheld: frozenset[str] = frozenset()
+        self._known_withheld = _NONE
         self._executor = ToolExecutor(
             self.tools, timeout=None if timeouts is None else timeouts.tool, guard=tool_breakers
         )
@@ -90,6 +92,11 @@ class Agent(Closing):
     def __repr__(self) -> str:
         tools = ", ".join(tool.name for tool in self.tools)
         return f"Agent(name={self.name!r}, provider={self.provider!r}, tools=[{tools}])"
+
+    @property
+    def providers(self) -> tuple[LLMProvider, ...]:
+        """Every provider that the agent may call, in the order in which they were given."""
+        return tuple(lane.provider for lane in self._policies.lanes)
 
     # ── the four verbs ───────────────────────────────────────────────────────────────────
 
@@ -101,7 +108,7 @@ class Agent(Closing):
     @overload
     def chat(
         self,
-        message: str | Sequence[ContentPart],
+        message: str | Sequence[ContentPart] | Conversation,
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
@@ -111,7 +118,7 @@ class Agent(Closing):
     @overload
     def chat(
         self,
-        message: str | Sequence[ContentPart],
+        message: str | Sequence[ContentPart] | Conversation,
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
@@ -120,7 +127,7 @@ class Agent(Closing):
 
     def chat(
         self,
-        message: str | Sequence[ContentPart],
+        message: str | Sequence[ContentPart] | Conversation,
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
@@ -146,7 +153,7 @@ class Agent(Closing):
     @overload
     async def achat(
         self,
-        message: str | Sequence[ContentPart],
+        message: str | Sequence[ContentPart] | Conversation,
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
@@ -156,7 +163,7 @@ class Agent(Closing):
     @overload
     async def achat(
         self,
-        message: str | Sequence[ContentPart],
+        message: str | Sequence[ContentPart] | Conversation,
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
@@ -165,7 +172,7 @@ class Agent(Closing):
 
     async def achat(
         self,
-        message: str | Sequence[ContentPart],
+        message: str | Sequence[ContentPart] | Conversation,
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
@@ -183,7 +190,7 @@ class Agent(Closing):
 
     def stream_chat(
         self,
-        message: str | Sequence[ContentPart],
+        message: str | Sequence[ContentPart] | Conversation,
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
@@ -219,7 +226,7 @@ class Agent(Closing):
 
     async def astream_chat(
         self,
-        message: str | Sequence[ContentPart],
+        message: str | Sequence[ContentPart] | Conversation,
         *,
         session_id: str | None = None,
         options: ChatOptions | None = None,
@@ -281,8 +288,8 @@ class Agent(Closing):
         options = turn.options
         if options is not None and turn.run.has_run_tools and options.tool_choice not in _FREE_CHOICE:
             options = replace(options, tool_choice=None)  # or it would be forced to call for ever
-        tools = self._offered() if step.with_tools else ()
-        withheld = self._withheld(tools) if step.with_tools else ()
+        tools = self._offered(turn.foreign) if step.with_tools else ()
+        withheld = self._withheld(tools[: len(tools) - len(turn.foreign)]) if step.with_tools else ()
         if options is not None and self._is_withheld(options.tool_choice, tools):
             options = replace(options, tool_choice=None)
         if step.output is not None:
@@ -307,12 +314,12 @@ class Agent(Closing):
         profiles = (getattr(lane.provider, "profile", None) for lane in self._policies.lanes)
         return all(getattr(profile, "structured_output", False) for profile in profiles)
 
-    def _offered(self) -> tuple[ToolSpec, ...]:
-        """The tools the model may ask for now: one whose breaker is open is left out."""
-        guard = self._tool_breakers
-        if guard is None or all(guard.available(spec.name) for spec in self._specs):
-            return self._specs  # the very same tuple, which a provider need not encode again
-        return tuple(spec for spec in self._specs if guard.available(spec.name))
+    def _offered(self, foreign: tuple[ToolSpec, ...] = ()) -> tuple[ToolSpec, ...]:
+        """The tools the model may ask for now, the caller's last: one whose breaker is open is left out."""
+        guard, specs = self._tool_breakers, self._specs
+        if guard is not None and not all(guard.available(spec.name) for spec in specs):
+            specs = tuple(spec for spec in specs if guard.available(spec.name))
+        return (*specs, *foreign) if foreign else specs  # the same tuple need not be encoded again
 
     def _withheld(self, offered: Sequence[ToolSpec]) -> list[str]:
         """The names of the tools that are out of service; whoever listens hears of each, once."""
@@ -373,7 +380,7 @@ class Agent(Closing):
     def _begin(
         self,
         session: Session,
-        message: str | Sequence[ContentPart],
+        message: str | Sequence[ContentPart] | Conversation,
         options: ChatOptions | None,
         output: Any,
         deadline: float | None,
@@ -381,7 +388,11 @@ class Agent(Closing):
         self._check_open()  # it may have been closed while the chat waited for its turn
         if options is not None and not isinstance(options, ChatOptions):
             raise TypeError(f"options must be ChatOptions(…), not {type(options).__name__}")
-        user = Message.user(message)
+        if isinstance(message, Conversation):
+            said, foreign = message.messages, message.tools
+            self._check_foreign(foreign)
+        else:
+            said, foreign = (Message.user(message),), ()
         system = () if self.system_prompt is None else (Message.system(self.system_prompt),)
         bound: dict[str, Any] = {
             "agent": self.name,
@@ -397,8 +408,19 @@ class Agent(Closing):
                 field="tools",
                 hint="Give yours another name: @tool(name=…).",
             )
-        run = AgentRun((*system, *session.messages, user), self.limits, spec)
-        return Turn(session, run, user, options, bound, deadline)
+        names = frozenset(tool.name for tool in foreign)
+        run = AgentRun((*system, *session.messages, *said), self.limits, spec, names)
+        return Turn(session, run, said, options, bound, deadline, foreign)
+
+    def _check_foreign(self, foreign: Iterable[ToolSpec]) -> None:
+        """Raises `ConfigError` where the caller's tools cannot be told from the agent's."""
+        taken = {spec.name for spec in self._specs} | {OUTPUT_TOOL}
+        if clash := sorted(taken & {tool.name for tool in foreign}):
+            raise ConfigError(
+                f"the agent has a tool of that name itself: {', '.join(clash)}",
+                field="tools",
+                hint="Give the caller's tool another name.",
+            )
 
     # ── sessions, state, closing ─────────────────────────────────────────────────────────
 

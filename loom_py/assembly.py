@@ -87,7 +87,7 @@ class Assembly:
             self._try("output", partial(output_spec, self.output))
         for name, value in self.limits.items():  # each by itself, so that each wrong one is reported
             self._try("limits", partial(Limits, **{name: value}))
-        resilience.check(self._try)
+        resilience.check(self._try, len(members))
         self._check_texts()
         made = [provider for provider in providers if provider is not None]
         policies = None

@@ -28,6 +28,7 @@ from loom_py.errors import (
     OutputValidationError,
     RefusalError,
 )
+from loom_py.llm.costs import added
 from loom_py.messages import Message, Response, TokenUsage, ToolCall, ToolResult
 from loom_py.output import OutputSpec
 
@@ -99,6 +100,8 @@ class AgentRun:
 
     ``messages`` are the messages it has added to the history, from the assistant's first reply to
     its last. ``response`` is the answer, there once `send` has returned ``None``.
+
+    A call of a tool named in ``foreign`` ends the chat: it is for the caller to run.
     """
 
     def __init__(
@@ -106,8 +109,10 @@ class AgentRun:
         history: Sequence[Message],
         limits: Limits | None = None,
         output: OutputSpec[Any] | None = None,
+        foreign: frozenset[str] = frozenset(),
     ) -> None:
         self._history = tuple(history)
+        self._foreign = foreign
         self._limits = limits or Limits()
         self._output = output
         self._shown: list[Message] = []  # what the model has seen since, corrections included
@@ -142,7 +147,7 @@ class AgentRun:
         except LoomError as error:
             spent = error.cost_usd if error.tokens_used or _is_billed(error) else Decimal(0)
             error.tokens_used = self._usage + (error.tokens_used or TokenUsage())
-            error.cost_usd = None if self._cost is None or spent is None else self._cost + spent
+            error.cost_usd = added(self._cost, spent)
             raise
 
     def _advance(self, outcome: Any) -> Step | None:
@@ -159,6 +164,8 @@ class AgentRun:
         while (limit := self._limit_reached()) is None:
             reply = yield from self._ask(nudge, with_tools=True)
             nudge = ()
+            if handed_over := self._for_the_caller(reply):
+                return self._hand_over(reply, handed_over)
             if reply.tool_calls and not self._gives_output(reply):
                 yield from self._run_tools(reply)
             elif self._output is not None:
@@ -193,8 +200,7 @@ class AgentRun:
         reply: Response = yield AskModel(messages, with_tools, self._output)
         self._turns += 1
         self._usage += reply.tokens_used
-        known = self._cost is not None and reply.cost_usd is not None
-        self._cost = cast("Decimal", self._cost) + cast("Decimal", reply.cost_usd) if known else None
+        self._cost = added(self._cost, reply.cost_usd)
         return reply
 
     def _run_tools(self, reply: Response) -> Generator[Step, Any, None]:
@@ -218,6 +224,19 @@ class AgentRun:
             f" {self._limits.max_tool_executions} in all are. Suggestion: ask again for what you still need."
         )
         return ToolResult(call.id, call.name, text, is_error=True, error_code="limit_reached")
+
+    # ── tools of the caller ──────────────────────────────────────────────────────────────
+
+    def _for_the_caller(self, reply: Response) -> tuple[ToolCall, ...]:
+        """The calls that the caller has to run. Its own ones the agent leaves out then: the model cannot
+        be told their results before the caller's, and will ask again."""
+        if not self._foreign or not reply.tool_calls:
+            return ()
+        return tuple(call for call in _with_distinct_ids(reply.tool_calls) if call.name in self._foreign)
+
+    def _hand_over(self, reply: Response, calls: tuple[ToolCall, ...]) -> Response:
+        self.messages.append(replace(reply.to_message(), tool_calls=calls))
+        return replace(self._response(reply, reply.message), tool_calls=(*self._calls, *calls))
 
     # ── structured output ────────────────────────────────────────────────────────────────
 
@@ -254,6 +273,10 @@ class AgentRun:
             text = f"Completed {len(self._results)} tool executions across {self._turns} turns."
             self._notes["empty_reply"] = True
         self.messages.append(replace(reply.to_message(), content=text, tool_calls=()))
+        return self._response(reply, text, value)
+
+    def _response(self, reply: Response, text: str, value: Any = None) -> Response:
+        """The chat as a whole, which ends with ``reply``."""
         return Response(
             message=text,
             tokens_used=self._usage,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 __all__ = ["ChatOptions"]
+
+_set = object.__setattr__  # they are frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,22 @@ class ChatOptions:
         if problems:
             raise ValueError("; ".join(problems))
 
+    def within(
+        self, timeout: float | None, connect_timeout: float | None, total_timeout: float | None
+    ) -> ChatOptions:
+        """These options with other times, which are taken as they are: made for each attempt of a call."""
+        if type(self) is not ChatOptions:
+            return replace(
+                self, timeout=timeout, connect_timeout=connect_timeout, total_timeout=total_timeout
+            )
+        found = object.__new__(ChatOptions)
+        for name, value in zip(_NAMES, _values(self), strict=True):
+            _set(found, name, value)
+        _set(found, "timeout", timeout)
+        _set(found, "connect_timeout", connect_timeout)
+        _set(found, "total_timeout", total_timeout)
+        return found
+
     def merged(self, over: ChatOptions | None) -> ChatOptions:
         """These options, with every setting that ``over`` makes taken from it."""
         if over is None:
@@ -80,3 +99,7 @@ class ChatOptions:
             else:
                 chosen[name] = ours if theirs is None else theirs
         return ChatOptions(**chosen)
+
+
+_NAMES = tuple(ChatOptions.__dataclass_fields__)
+_values = attrgetter(*_NAMES)

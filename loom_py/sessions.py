@@ -27,6 +27,8 @@ class Sessions:
     A session in which nothing was answered yet is none.
     """
 
+    __slots__ = ("_lock", "_sessions")
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}

@@ -15,7 +15,7 @@ from loom_py._log import get_logger
 from loom_py.errors import LoomError
 from loom_py.events import FinalResponse, StreamEvent, TextDelta
 from loom_py.loop import AgentRun
-from loom_py.messages import Message, Response, TokenUsage, ToolResult
+from loom_py.messages import Message, Response, TokenUsage, ToolResult, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.sessions import Session
 
@@ -31,15 +31,17 @@ _under_way: ContextVar[tuple[Turn, ...]] = ContextVar("loom_py_chats", default=(
 class Turn:
     """One chat on its way: its session, its run through the loop and what its log events carry.
 
-    ``deadline`` is when it must be over, on the gateway's clock.
+    ``said`` is what the caller said, ``foreign`` the tools that the caller runs. ``deadline`` is when it must
+    be over, on the gateway's clock.
     """
 
     session: Session
     run: AgentRun
-    user: Message
+    said: tuple[Message, ...]
     options: ChatOptions | None
     fields: dict[str, Any]
     deadline: float | None = None
+    foreign: tuple[ToolSpec, ...] = ()
     started: float = field(default_factory=time.perf_counter)
     shown: bool = False
     over: bool = False
@@ -91,7 +93,7 @@ class Turn:
         response.metadata["chat_id"] = self.fields["chat_id"]
         if self.session.id is not None:
             response.metadata["session_id"] = self.session.id
-        self.session.messages = (*self.session.messages, self.user, *self.run.messages)
+        self.session.messages = (*self.session.messages, *self.said, *self.run.messages)
         _log.info(
             "chat",
             **self.fields,
@@ -126,7 +128,7 @@ class Turn:
 
     def last_events(self, response: Response) -> Iterator[StreamEvent]:
         """What ends the stream; an answer no model wrote is shown first."""
-        if not self.shown:
+        if not self.shown and response.message:
             yield TextDelta(response.message)
         yield FinalResponse(response)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import many_clients, profile
 from benchmarks.contender import ANSWER, Weather, streamed
 from benchmarks.contenders.loom import LoomAgent, LoomClient
 from benchmarks.contenders.openai_sdk import OpenAISDK
@@ -153,6 +154,37 @@ def test_a_peer_that_cannot_be_installed_is_a_problem_and_no_error(tmp_path: Pat
     entries, problems = peers(["agno"], tmp_path / "cache")
     assert entries == []
     assert problems["agno"].startswith("not installed: ")
+
+
+# ── many clients, and the profile ────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("fast", ["0", "1"])
+def test_many_clients_share_connections(fast: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOM_FAST", fast)
+    found = many_clients.measure(clients=10, agents=4, threads=2)
+    assert found["clients_sockets"] == 0
+    assert 0 < found["agents_4_one_sockets"] <= found["agents_4_own_sockets"] <= 4
+    assert all(value > 0 for name, value in found.items() if name.endswith(("_us", "_ms")))
+
+
+@pytest.mark.parametrize("way", ["core", "fast"])
+def test_a_profile_accounts_for_all_of_the_time(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOM_FAST", "0")  # which the profile changes
+    with canned_server(["rounds=3"]) as endpoints:
+        shares = profile.profile(endpoints["rounds=3"], "ask", 10, 0.3, way)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["transport and sockets"] > 0.05
+    assert shares["the SDK and httpx"] > 0.05
+    assert shares["other"] < 0.2
+    assert profile.table({way: shares}).count("\n") == len(profile.ORDER) + 1
+
+
+def test_code_that_belongs_to_nobody_counts_for_its_caller() -> None:
+    assert profile.part_of("/lib/python3/json/encoder.py", "encode") is None
+    assert profile.part_of("/x/loom_py/llm/azure/wire.py", "decode_json") == "decoding"
+    assert profile.part_of("/x/loom_py/llm/azure/wire.py", "encode_body") == "encoding"
+    assert profile.part_of("/x/loom_py/agent.py", "achat") == "the agent"
 
 
 # ── the arithmetic ───────────────────────────────────────────────────────────────────────

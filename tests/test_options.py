@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -46,3 +46,20 @@ def test_every_setting_survives_a_merge_with_nothing() -> None:
     options = ChatOptions(**{each.name: values.get(each.name, 1) for each in fields(ChatOptions)})
     assert options.merged(ChatOptions()) == options
     assert ChatOptions().merged(options) == options
+
+
+def test_other_times_leave_every_other_setting_as_it_is() -> None:
+    options = ChatOptions(temperature=0.5, stop=("a",), extra_body={"x": 1}, priority=3, timeout=9.0)
+    timed = options.within(1.0, None, 2.5)
+    assert timed == replace(options, timeout=1.0, connect_timeout=None, total_timeout=2.5)
+    assert options.timeout == 9.0
+
+
+def test_other_times_keep_what_a_kind_of_options_has_of_its_own() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Labelled(ChatOptions):
+        label: str = ""
+
+    assert Labelled(label="nightly").within(1.0, 2.0, 3.0) == Labelled(
+        timeout=1.0, connect_timeout=2.0, total_timeout=3.0, label="nightly"
+    )

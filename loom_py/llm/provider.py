@@ -108,6 +108,8 @@ class BaseProvider:
     model: str = "unknown"
     endpoint: str | None = None
     """Where the model is: with ``model`` it tells one deployment from another, for limits and breakers."""
+    account: str | None = None
+    """Whose quota calls count against, where endpoint and model do not tell; it is no secret."""
     timeout: float | None = None
     """Seconds that one call may take where no option says it; ``None`` where there is no bound."""
     keeps_timeouts: bool = False

@@ -59,8 +59,9 @@ def counts_as_failure(error: BaseException) -> bool:
 
 
 def wants_attention(error: BaseException) -> bool:
-    """Whether ``error`` says that the deployment is set up wrongly (401, 403, 404)."""
-    return isinstance(error, MISCONFIGURED)
+    """Whether ``error`` says that the deployment is set up wrongly (401, 403, 404), or out of credit."""
+    is_broke = isinstance(error, RateLimitError) and error.kind == "credit"
+    return is_broke or isinstance(error, MISCONFIGURED)
 
 
 def was_billed(error: BaseException) -> bool | None:
@@ -89,12 +90,13 @@ def end_soon(budget: Budget, end: Callable[[], None]) -> None:
 class Attempt:
     """One try on its way. Times are on the gateway's clock, in seconds.
 
-    ``entered`` is its permit in the shared state, and ``is_alone`` says that it goes without one, as that
-    is away.
+    ``output_limit`` is the most tokens that its reply may have, as far as the provider tells. ``entered`` is
+    its permit in the shared state, and ``is_alone`` says that it goes without one, as that is away.
     """
 
     lane: Lane
     options: ChatOptions | None
+    output_limit: int | None = None
     waited: float = 0.0
     started: float = 0.0
     shown: bool = False

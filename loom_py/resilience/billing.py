@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from loom_py._log import get_logger
 from loom_py.errors import BudgetExceededError, ConfigError, LoomError
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from loom_py.resilience.spending import Unit
 
 __all__ = [
+    "End",
     "actual_cost",
     "extended",
     "output_limit",
     "refused",
     "reserve",
-    "scope_of",
     "settle",
     "shared_account",
 ]
@@ -38,14 +39,6 @@ MOST_OUTPUT = 128_000
 """Tokens that a reply may have where neither options nor model say less: the most of OpenAI's models."""
 
 _UNKNOWN = Cost.unknown("the provider does not say what a call may cost")
-
-
-def scope_of(asked: Asked) -> Scope:
-    """Whose money a call spends."""
-    from loom_py.resilience.budget import Scope
-
-    fields = asked.fields
-    return Scope(fields.get("agent", ""), fields.get("chat_id"), fields.get("session_id"))
 
 
 def output_limit(lane: Lane, options: ChatOptions | None) -> int | None:
@@ -60,41 +53,60 @@ def output_limit(lane: Lane, options: ChatOptions | None) -> int | None:
 def reserve(policies: Policies, asked: Asked, attempt: Attempt) -> Steps:
     """Set aside what the attempt could cost at worst. Raises `BudgetError` where a budget refuses."""
     provider = attempt.lane.provider
-    most = output_limit(attempt.lane, asked.options) or _most_output(provider)
+    most = attempt.output_limit or _most_output(provider)
     form = None if asked.options is None else asked.options.response_format
     model = attempt.lane.model
     written = worst_input_tokens(asked.messages, asked.tools, model=model, response_format=form)
     worst_cost = getattr(provider, "worst_cost", None)
     cost = _UNKNOWN if worst_cost is None else worst_cost(written, most, options=asked.options)
+    tokens = written + most
     for budget in policies.budgets:
         usd = budget.worst(cost, written, most, deployment=provider.model)
-        attempt.worst.append((usd, written + most))
-        yield from _reserve_in(policies, asked, attempt, budget, usd, written + most)
+        if policies.shared is not None:
+            attempt.worst.append((usd, tokens))
+        scope = budget.scope(asked.fields)
+        hold = partial(_hold, attempt, budget, scope, usd, tokens)
+        try:
+            reservation: Reservation = (yield Do(hold)) if budget.blocks else hold()
+        except BudgetExceededError as refusal:
+            reservation = yield from _after_refusal(policies, attempt.lane, budget, scope, hold, refusal)
+        if (alarm := reservation.alert) is not None:
+            policies.emit(BudgetWarning(alarm.per, alarm.unit, alarm.spent, alarm.reserved, alarm.limit))
+            yield from extended(policies, budget, scope, alarm)
 
 
-def settle(attempt: Attempt, usage: TokenUsage | None, cost: Cost) -> Steps:
-    """Pay the bill of an attempt that is over: what it cost, nothing, or the worst where nobody knows."""
+class End(NamedTuple):
+    """How a reservation ends in a ledger that does I/O. Doing it twice does nothing."""
 
-    def end(budget: Budget, reservation: Reservation) -> None:
-        if usage is None:
-            reservation.uncertain()
-        elif usage.total:
-            reservation.settle(budget.actual(cost, usage), usage.total)
+    budget: Budget
+    do: Callable[[], None]
+
+    def soon(self) -> None:
+        """Do it from where nothing can be awaited."""
+        end_soon(self.budget, self.do)
+
+
+def settle(attempt: Attempt, usage: TokenUsage | None, cost: Cost) -> list[End]:
+    """Pay the bill of an attempt that is over: what it cost, nothing, or the worst where nobody knows.
+
+    What does I/O is not done here but returned.
+    """
+    left = []
+    for budget, reservation in attempt.bill:
+        if budget.blocks:
+            left.append(End(budget, partial(_end, budget, reservation, usage, cost)))
         else:
-            reservation.release()
+            _end(budget, reservation, usage, cost)
+    return left
 
-    left = list(attempt.bill)
-    try:
-        while left:
-            if left[-1][0].blocks:
-                yield Do(partial(end, *left[-1]))
-            else:
-                end(*left[-1])
-            left.pop()
-    except BaseException:
-        for pair in left:  # ending one twice does nothing
-            end_soon(pair[0], partial(end, *pair))
-        raise
+
+def _end(budget: Budget, reservation: Reservation, usage: TokenUsage | None, cost: Cost) -> None:
+    if usage is None:
+        reservation.uncertain()
+    elif usage.total:
+        reservation.settle(budget.actual(cost, usage), usage.total)
+    else:
+        reservation.release()
 
 
 def actual_cost(outcome: Response | LoomError) -> tuple[TokenUsage | None, Cost]:
@@ -158,30 +170,33 @@ def refused(policies: Policies, refusal: BudgetExceededError, lane: Lane) -> Bud
     return refusal
 
 
-def _reserve_in(
-    policies: Policies, asked: Asked, attempt: Attempt, budget: Budget, usd: Decimal | None, tokens: int
+def _hold(attempt: Attempt, budget: Budget, scope: Scope, usd: Decimal | None, tokens: int) -> Reservation:
+    return attempt.hold(budget, budget.reserve(scope, usd, tokens))
+
+
+def _after_refusal(
+    policies: Policies,
+    lane: Lane,
+    budget: Budget,
+    scope: Scope,
+    hold: Callable[[], Reservation],
+    refusal: BudgetExceededError,
 ) -> Steps:
+    """The reservation after all, where more is approved. Raises the refusal where it is not."""
     from loom_py.resilience.budget import BudgetAlert
 
-    scope = scope_of(asked)
-
-    def hold() -> Reservation:
-        return attempt.hold(budget, budget.reserve(scope, usd, tokens))
-
     while True:
+        learned = policies.shared is not None and (yield from _learned(policies, budget, scope, refusal))
+        if not learned:
+            alert = BudgetAlert.of_refusal(refusal, budget.account(scope))
+            if not (yield from extended(policies, budget, scope, alert)):
+                raise refused(policies, refusal, lane) from None
         try:
             reservation: Reservation = (yield Do(hold)) if budget.blocks else hold()
-        except BudgetExceededError as refusal:
-            if policies.shared is not None and (yield from _learned(policies, budget, scope, refusal)):
-                continue
-            alert = BudgetAlert.of_refusal(refusal, scope)
-            if (yield from extended(policies, budget, scope, alert)):
-                continue
-            raise refused(policies, refusal, attempt.lane) from None
-        if (alarm := reservation.alert) is not None:
-            policies.emit(BudgetWarning(alarm.per, alarm.unit, alarm.spent, alarm.reserved, alarm.limit))
-            yield from extended(policies, budget, scope, alarm)
-        return
+        except BudgetExceededError as again:
+            refusal = again
+        else:
+            return reservation
 
 
 def _learned(policies: Policies, budget: Budget, scope: Scope, refusal: BudgetExceededError) -> Steps:

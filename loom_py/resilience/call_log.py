@@ -21,6 +21,8 @@ _PERHAPS = Cost.unknown("the call broke off: it may have been billed")
 class CallLog:
     """Writes one log event per attempt, and books what was billed."""
 
+    __slots__ = ("ledger",)
+
     def __init__(self, ledger: CostLedger | None = None) -> None:
         self.ledger = ledger
 

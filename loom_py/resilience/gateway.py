@@ -38,7 +38,9 @@ from loom_py.llm.costs import CostLedger
 from loom_py.llm.provider import LLMProvider
 from loom_py.messages import Message, Response, TokenUsage, ToolSpec
 from loom_py.options import ChatOptions
+from loom_py.resilience import bounds
 from loom_py.resilience.attempt import Attempt
+from loom_py.resilience.bounds import Question, needs_bound
 from loom_py.resilience.breaker import CircuitBreakers
 from loom_py.resilience.call_log import CallLog
 from loom_py.resilience.calls import ModelCall
@@ -62,9 +64,6 @@ FOREIGN: tuple[tuple[type[Exception], type[ProviderError]], ...] = (
 
 VISIBLE = frozenset({TextDelta.type, ToolCallStarted.type, ToolCallCompleted.type})
 """The events after which a stream cannot begin anew unseen."""
-
-GRACE = 1.0
-"""Seconds beyond an attempt's time after which a provider is cut off that does not keep to it itself."""
 
 CLOCK = RealClock()
 """The clock that every agent goes by that was given none."""
@@ -226,8 +225,11 @@ class ModelGateway:
         if isinstance(step, Send):
             if step.hedge_after is not None:
                 return run_coroutine(self._hedged(step, call))
-            provider, asked = step.attempt.lane.provider, call.asked
-            reply = provider.chat(asked.messages, asked.tools, options=step.attempt.options)
+            provider, asked, options = step.attempt.lane.provider, call.asked, step.attempt.options
+            if needs_bound(provider, options):
+                reply = bounds.ask(Question(provider, asked.messages, asked.tools, options))
+            else:
+                reply = provider.chat(asked.messages, asked.tools, options=options)
             return _checked(reply, provider)
         if isinstance(step, Sleep):
             return self.policies.clock.sleep(step.seconds, step.until)
@@ -267,8 +269,11 @@ class ModelGateway:
     def _events(self, step: Send, call: ModelCall) -> Generator[StreamEvent, None, Response]:
         """The events of one attempt, but the last; its response."""
         if step.hedge_after is None:
-            provider, asked = step.attempt.lane.provider, call.asked
-            events = provider.stream_chat(asked.messages, asked.tools, options=step.attempt.options)
+            provider, asked, options = step.attempt.lane.provider, call.asked, step.attempt.options
+            if needs_bound(provider, options):
+                events = bounds.events(Question(provider, asked.messages, asked.tools, options))
+            else:
+                events = provider.stream_chat(asked.messages, asked.tools, options=options)
         else:
             events = iter_from_async(lambda: self._opened(step, call))
         outcome: Response | None = None
@@ -331,15 +336,18 @@ class ModelGateway:
 async def _aask(attempt: Attempt, call: ModelCall) -> Response:
     """One reply, in the time that the attempt has."""
     provider, asked, options = attempt.lane.provider, call.asked, attempt.options
-    if options is None or options.total_timeout is None:
-        return _checked(await provider.achat(asked.messages, asked.tools, options=options), provider)
-    async with asyncio.timeout(options.total_timeout + GRACE):
-        return _checked(await provider.achat(asked.messages, asked.tools, options=options), provider)
+    if needs_bound(provider, options):
+        reply = await bounds.aask(Question(provider, asked.messages, asked.tools, options))
+    else:
+        reply = await provider.achat(asked.messages, asked.tools, options=options)
+    return _checked(reply, provider)
 
 
 def _aopened(attempt: Attempt, call: ModelCall) -> AsyncIterator[StreamEvent]:
-    asked = call.asked
-    return attempt.lane.provider.astream_chat(asked.messages, asked.tools, options=attempt.options)
+    provider, asked, options = attempt.lane.provider, call.asked, attempt.options
+    if needs_bound(provider, options):
+        return bounds.aevents(Question(provider, asked.messages, asked.tools, options))
+    return provider.astream_chat(asked.messages, asked.tools, options=options)
 
 
 def _restart(failed: Step, failure: Exception) -> StreamRestarted | None:
@@ -393,9 +401,12 @@ def _is_cost(cost: object) -> bool:
 
 def _as_ours(exc: Exception, step: Step) -> Exception:
     """Whatever a provider raised, as an error of the tree; what a policy raised stays what it is."""
-    if isinstance(exc, LoomError) or not isinstance(step, Send):
+    if not isinstance(step, Send):
         return exc
     provider = step.attempt.lane.provider
+    if isinstance(exc, LoomError):
+        _check_retry_after(exc, provider)
+        return exc
     kind = next((ours for theirs, ours in FOREIGN if isinstance(exc, theirs)), ProviderError)
     error = kind(
         f"provider {provider.name!r} raised {type(exc).__name__}: {exc}",
@@ -404,6 +415,22 @@ def _as_ours(exc: Exception, step: Step) -> Exception:
     )
     error.__cause__ = exc
     return error
+
+
+def _check_retry_after(error: LoomError, provider: LLMProvider) -> None:
+    """Forget a ``retry_after`` that is no time: every policy reckons with it."""
+    told: object = error.retry_after
+    if told is None or (type(told) in (int, float) and told >= 0):  # type: ignore[operator]
+        return
+    error.retry_after = None
+    _log.warning(
+        "retry_after_ignored",
+        provider=provider.name,
+        deployment=provider.model,
+        retry_after=repr(told),
+        error=error.code,
+        hint="retry_after of an error is a number of seconds of at least 0, or None",
+    )
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from loom_py.resilience.limiter import LimiterStats, RateLimitConfig, RateLimite
 from loom_py.resilience.line import Line
 from loom_py.resilience.pool import Condition, Member
 from loom_py.resilience.throttle import Throttle, ThrottleStats
+from loom_py.resilience.timeouts import NO_TIMEOUTS, Timeouts, shortened
 
 __all__ = ["DeploymentHealth", "Lane", "Traffic", "names_of", "traffic_of"]
 
@@ -30,6 +31,9 @@ QUOTA_WINDOW = 60.0
 
 LOOK_AGAIN = 1.0
 """Seconds after which what all processes share is asked about again: others may have changed it."""
+
+NO_OPTIONS = ChatOptions()
+NOTHING_TOLD = (1.0, -math.inf)
 
 PROBING = 0.05
 """Seconds after which to look again at a breaker that waits for the outcome of its probe."""
@@ -110,12 +114,14 @@ def traffic_of(provider: LLMProvider, clock: Clock) -> Traffic:
 def deployment_key(provider: LLMProvider) -> tuple[Any, ...]:
     """What two providers have in common that call the same deployment."""
     endpoint = getattr(provider, "endpoint", None)
-    return (provider.name, endpoint or id(provider), provider.model)
+    return (provider.name, endpoint or id(provider), provider.model, getattr(provider, "account", None))
 
 
 def names_of(providers: Sequence[LLMProvider], given: Sequence[str | None]) -> list[str]:
     """A name for each deployment, as short as can be told apart: with its host where it must."""
     plain = [name or f"{each.name}/{each.model}" for each, name in zip(providers, given, strict=True)]
+    if len(plain) == 1:
+        return plain
     names: list[str] = []
     for provider, name in zip(providers, plain, strict=True):
         if plain.count(name) > 1:
@@ -136,7 +142,9 @@ class Lane:
         "_closed_until",
         "_full_until",
         "_heard_until",
+        "_line",
         "_lock",
+        "_timed",
         "_told",
         "_traffic",
         "_why_closed",
@@ -145,14 +153,11 @@ class Lane:
         "count",
         "in_flight",
         "limiter",
-        "line",
         "member",
         "model",
         "name",
         "provider",
-        "shared_key",
         "throttle",
-        "usual_options",
     )
 
     def __init__(
@@ -179,16 +184,46 @@ class Lane:
         self.count = exact_counter(self.model) if is_exact else None
         self.breaker_config = None if breaker is None else breaker.config
         self._clock = traffic.clock
-        self.line = Line()
-        self._told = (1.0, -math.inf)
-        self.usual_options: ChatOptions | None = None
+        self._line: Line | None = None
+        self._told = NOTHING_TOLD
+        self._timed: tuple[ChatOptions | None, Timeouts | None, ChatOptions] | None = None
         self._heard_until = self._full_until = -math.inf
         self._closed_until, self._why_closed = -math.inf, ""
+
+    @property
+    def shared_key(self) -> str:
+        """By what the shared state knows the deployment."""
+        provider = self.provider
         endpoint = getattr(provider, "endpoint", None) or ""
-        self.shared_key = f"{provider.name}/{urlsplit(endpoint).netloc}/{provider.model}"
+        key = f"{provider.name}/{urlsplit(endpoint).netloc}/{provider.model}"
+        account = getattr(provider, "account", None)
+        return f"{key}/{account}" if account else key
+
+    @property
+    def line(self) -> Line:
+        """Those who wait for a quota that other processes use too."""
+        if self._line is None:
+            with self._lock:
+                if self._line is None:
+                    self._line = Line()
+        return self._line
 
     def __repr__(self) -> str:
         return f"Lane({self.name!r})"
+
+    def timed(
+        self, options: ChatOptions | None, timeouts: Timeouts | None, left: float | None
+    ) -> ChatOptions:
+        """A call's options with the time that an attempt may take, of which ``left`` seconds are left.
+
+        They are kept as they are where enough is left, as an agent's calls mostly have the same.
+        """
+        known = self._timed
+        if known is None or known[0] is not options or known[1] is not timeouts:
+            usual = getattr(self.provider, "timeout", None)
+            found = (timeouts or NO_TIMEOUTS).applied(options or NO_OPTIONS, usual)
+            self._timed = known = options, timeouts, found
+        return known[2] if left is None else shortened(known[2], left)
 
     def begin(self) -> None:
         """A request goes out."""
@@ -260,7 +295,7 @@ class Lane:
             full = self._full_until - self._clock.now()
             if full > wait:
                 wait, reason = full, "shared rate limit"
-        return Condition(wait=wait, reason=reason, room=room, in_flight=self.in_flight)
+        return Condition(wait, reason, room, self.in_flight)
 
     def health(self, latency: float | None) -> DeploymentHealth:
         """How it stands, for people."""
@@ -268,8 +303,8 @@ class Lane:
         if (closed := self._closed_until - self._clock.now()) > condition.wait:
             condition = Condition(wait=closed, reason=self._why_closed)
         limits = None if self.limiter is None else self.limiter.stats()
-        if limits is not None and len(self.line):
-            limits = replace(limits, queued=limits.queued + len(self.line))
+        if limits is not None and self._line:
+            limits = replace(limits, queued=limits.queued + len(self._line))
         return DeploymentHealth(
             name=self.name,
             key=self.shared_key,

@@ -44,6 +44,8 @@ class Line:
     would ask once for every call before it, and the order would be lost.
     """
 
+    __slots__ = ("_lock", "_places", "_sequence")
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._places: list[Place] = []

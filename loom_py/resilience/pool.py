@@ -26,13 +26,15 @@ from typing import get_args
 from loom_py.errors import ConfigError
 from loom_py.resilience.strategies import Condition, Group, Member, Record, Seat, Strategy, group_of
 
-__all__ = ["Choice", "Condition", "Member", "MemberStats", "Pool", "PoolStats", "Strategy"]
+__all__ = ["NO_REASONS", "Choice", "Condition", "Member", "MemberStats", "Pool", "PoolStats", "Strategy"]
 
 MAX_SESSIONS = 10_000
 """How many sessions a pool remembers the member of; the one that was not seen longest is forgotten."""
 
+NO_REASONS: Mapping[str, str] = MappingProxyType({})
+"""Nothing was passed over."""
+
 _TRIED = "was tried already in this call"
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Pool:
         self._sticky = sticky and len(self.members) > 1
         self._sessions: OrderedDict[str, str] = OrderedDict()
         self._times_choices = strategy == "lowest-latency" and len(self.members) > 1
-        self._plain = {member.key: Choice(member, 0.0, _NOTHING, member) for member in self.members}
+        self._plain = {member.key: Choice(member, 0.0, NO_REASONS, member) for member in self.members}
         self._records = {member.key: Record() for member in self.members}
         self._groups = self._grouped(self.members)
         tags = sorted({_normalised(tag) for member in self.members for tag in member.residency})

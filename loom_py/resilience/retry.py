@@ -7,6 +7,7 @@ among recent calls, so that an outage is not answered with a storm.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable
@@ -17,9 +18,12 @@ from typing import Any, TypeAlias, cast
 from tenacity import RetryCallState, wait_exponential, wait_random
 from tenacity.wait import wait_base
 
+from loom_py._log import get_logger
 from loom_py.errors import ConfigError, LoomError
 
 __all__ = ["Retries", "RetryBudget", "RetryBudgetStats", "RetryConfig", "wait_as_told"]
+
+_log = get_logger()
 
 WaitStrategy: TypeAlias = Callable[[RetryCallState], float]
 
@@ -36,7 +40,8 @@ class RetryConfig:
 
     Of the calls of the last ten seconds, retries may make up ``budget_ratio``; ``budget_minimum`` of them are
     always allowed. ``wait`` is a tenacity strategy (``wait_fixed(2)``, …) in place of the exponential one
-    with its jitter; what the server asks for comes before it.
+    with its jitter; what the server asks for comes before it. Where it fails there is a warning, and the
+    exponential one is taken.
 
     Raises `ConfigError` for values that make no sense.
     """
@@ -65,10 +70,8 @@ class RetryConfig:
             raise ConfigError(
                 f"multiplier must be a number of at least 1, not {self.multiplier!r}", field="multiplier"
             )
-        if self.wait is not None and not callable(self.wait):
-            raise ConfigError(
-                f"wait must be a tenacity wait strategy, not {type(self.wait).__name__}", field="wait"
-            )
+        if self.wait is not None:
+            _check_strategy(self.wait)
 
 
 class wait_as_told(wait_base):  # noqa: N801 - named as tenacity names its own
@@ -154,22 +157,32 @@ class Retries:
 
     def __init__(self, config: RetryConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
-        self.budget = RetryBudget(config.budget_ratio, config.budget_minimum, clock=clock)
+        self._clock = clock
+
+    @cached_property
+    def budget(self) -> RetryBudget:
+        """What bounds the share of retries among the calls."""
+        return RetryBudget(self.config.budget_ratio, self.config.budget_minimum, clock=self._clock)
 
     @cached_property
     def _jitter(self) -> WaitStrategy:
         return wait_random(0, self.config.jitter_seconds)
 
     @cached_property
+    def _backoff(self) -> WaitStrategy:
+        config = self.config
+        backoff = wait_exponential(
+            multiplier=config.initial_seconds, exp_base=config.multiplier, max=config.max_seconds
+        )
+        return backoff + wait_random(0, config.jitter_seconds)
+
+    @cached_property
     def _wait(self) -> WaitStrategy:
         """Made when something first fails, as most agents never need it."""
         config = self.config
         if config.wait is not None:
-            return wait_as_told(config.wait, self._jitter)
-        backoff = wait_exponential(
-            multiplier=config.initial_seconds, exp_base=config.multiplier, max=config.max_seconds
-        )
-        return wait_as_told(backoff + wait_random(0, config.jitter_seconds), self._jitter)
+            return wait_as_told(_or_else(config.wait, self._backoff), self._jitter)
+        return wait_as_told(self._backoff, self._jitter)
 
     def is_over(self, attempts: int) -> bool:
         """Whether ``attempts`` are all there may be."""
@@ -185,6 +198,46 @@ class Retries:
     def jitter(self, pause: float) -> float:
         """A random part of the tenth of a ``pause``, to part those who waited for the same moment."""
         return wait_random(0, min(self.config.jitter_seconds, pause / 10))(_state(1, None))
+
+
+def _check_strategy(wait: object) -> None:
+    """Raise `ConfigError` for what cannot be asked how long to wait."""
+    if not callable(wait) or isinstance(wait, type):
+        what = f"the class {wait.__name__}" if isinstance(wait, type) else type(wait).__name__
+        raise ConfigError(
+            f"wait must be a tenacity wait strategy, not {what}",
+            field="wait",
+            hint="Give an object, such as tenacity.wait_fixed(2).",
+        )
+    try:
+        signature = inspect.signature(wait)
+    except (TypeError, ValueError):
+        return  # some built-in functions do not tell
+    try:
+        signature.bind(None)
+    except TypeError as exc:
+        raise ConfigError(
+            f"wait must be a function of one argument, tenacity's state, that gives seconds: {exc}",
+            field="wait",
+        ) from None
+
+
+def _or_else(theirs: WaitStrategy, usual: WaitStrategy) -> WaitStrategy:
+    """The user's own strategy, and the usual one where it fails: no retry is to be lost by it."""
+
+    def wait(state: RetryCallState) -> float:
+        try:
+            seconds: object = theirs(state)
+        except Exception as exc:  # noqa: BLE001 - the user's own code
+            problem = f"it raised {type(exc).__name__}: {exc}"
+        else:
+            if isinstance(seconds, (int, float)) and type(seconds) is not bool and seconds >= 0:
+                return float(seconds)
+            problem = f"it gave {seconds!r}, not seconds of at least 0"
+        _log.warning("wait_strategy_failed", error=problem, used="the exponential wait")
+        return usual(state)
+
+    return wait
 
 
 def _state(attempts: int, error: LoomError | None) -> RetryCallState:

@@ -18,7 +18,7 @@ from loom_py.errors import (
     RateLimitError,
 )
 from loom_py.messages import Response
-from loom_py.resilience import billing
+from loom_py.resilience import billing, refusals
 from loom_py.resilience.attempt import OUT_SECONDS, Attempt, Outcome
 from loom_py.resilience.events import CallQueued
 from loom_py.resilience.lanes import LOOK_AGAIN
@@ -224,10 +224,9 @@ def _claims(policies: Policies, asked: Asked, attempt: Attempt) -> tuple[BudgetC
     from loom_py.resilience.spending import limit_units_of, units_of
 
     claims: dict[tuple[str, Unit], BudgetClaim] = {}
-    scope = billing.scope_of(asked)
 
     def claim(budget: Budget, unit: Unit, limit: int, needed: int) -> None:
-        account = billing.shared_account(budget, scope)
+        account = billing.shared_account(budget, budget.scope(asked.fields))
         known = claims.get((account, unit))
         if known is None or limit < known.limit:
             attempt.accounts[account, unit] = budget
@@ -279,7 +278,7 @@ def _go_alone(policies: Policies, asked: Asked, attempt: Attempt) -> Steps:
     share = policies.shared.share()
     attempt.lane.take_share(share)
     for budget in policies.budgets:
-        look = partial(budget.status, billing.scope_of(asked))
+        look = partial(budget.status, budget.scope(asked.fields))
         status: BudgetStatus = (yield Do(look)) if budget.blocks else look()
         for unit, mine in (("usd", status.usd), ("tokens", status.tokens)):
             if mine.limit is None or mine.spent + mine.reserved <= mine.limit * Decimal(str(share)):
@@ -304,14 +303,9 @@ def _refusal(policies: Policies, attempt: Attempt, reply: EnterReply) -> LoomErr
     lane = attempt.lane
     if reply.verdict == "throttled":
         lane.throttle.pause(reply.wait)
-        return RateLimitError(
-            f"the deployment has asked for no calls for another {reply.wait:.1f} s",
-            retry_after=round(reply.wait, 3),
-            deployment=lane.provider.model,
-            sent=False,
-        )
+        return refusals.throttled(lane.provider.model, reply.wait)
     # a deployment by itself is asked about each time
-    lane.close(reply.wait, reply.reason, is_believed=len(policies.lanes) > 1)
+    lane.close(reply.wait, reply.reason, is_believed=policies.only is None)
     return CircuitOpenError(
         f"the circuit breaker that all processes share for {lane.name} is open: {reply.reason}",
         retry_after=None if reply.wait == math.inf else round(reply.wait, 3),
@@ -345,7 +339,8 @@ def _ask_for_more(policies: Policies, asked: Asked, attempt: Attempt, reply: Ent
         needed=worst,
         hint=f"Raise {sums.unit} in with_budget, ask for fewer tokens (max_tokens), or give approve=.",
     )
-    scope = billing.scope_of(asked)
-    more = yield from billing.extended(policies, budget, scope, BudgetAlert.of_refusal(refusal, scope))
+    scope = budget.scope(asked.fields)
+    alert = BudgetAlert.of_refusal(refusal, budget.account(scope))
+    more = yield from billing.extended(policies, budget, scope, alert)
     if more <= 0:
         raise billing.refused(policies, refusal, attempt.lane)

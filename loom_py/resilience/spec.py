@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from loom_py.clock import Clock
 from loom_py.errors import ConfigError
 from loom_py.llm.provider import LLMProvider
-from loom_py.resilience.breaker import BreakerConfig, CircuitBreakers
+from loom_py.resilience.breaker import BreakerConfig, CircuitBreaker, CircuitBreakers
 from loom_py.resilience.deployment import Deployment, priorities
 from loom_py.resilience.events import Emit, Listener, emitter
 from loom_py.resilience.gateway import CLOCK
@@ -30,6 +30,7 @@ __all__ = ["Resilience"]
 Check = Callable[[str, Callable[[], object]], object]
 """Tries to make something for a field; what it raises is noted as a problem."""
 
+_USUAL_BREAKERS = BreakerConfig()
 _USUAL_RETRIES = RetryConfig()
 """The retries of every agent for which none were asked for."""
 
@@ -57,8 +58,8 @@ class Resilience:
     listeners: tuple[Listener, ...] = ()
     clock: Clock | None = None
 
-    def check(self, check: Check) -> None:
-        """Make everything once, so that each thing that is wrong is noted."""
+    def check(self, check: Check, count: int) -> None:
+        """Make everything once, so that each thing that is wrong is noted; ``count`` is how many to call."""
         for part, make, settings in (
             ("retries", RetryConfig, self.retries),
             ("circuit_breakers", BreakerConfig, self.breakers),
@@ -83,6 +84,8 @@ class Resilience:
             check("listener", partial(_check_callable, listener))
         if self.hedge_after is not None:
             check("hedging", partial(_check_seconds, "after_seconds", self.hedge_after))
+            if count == 1 and not self.fallbacks:
+                check("hedging", _refuse_hedging)
         if self.strategy is not None:
             check("load_balancing", partial(Pool, [_ANYONE], self.strategy))
 
@@ -100,6 +103,8 @@ class Resilience:
     ) -> list[tuple[Deployment, int]]:
         """Every deployment with its priority: as it says itself, else by its place."""
         first = [*primary, *balanced]
+        if len(first) == 1 and not fallbacks:
+            return [(first[0], first[0].priority or 0)]
         if self.strategy is None:
             first += fallbacks
             return list(zip(first, priorities(first, in_order=True), strict=True))
@@ -118,10 +123,8 @@ class Resilience:
         clock, emit = self.clock or CLOCK, emitter(self.listeners)
         now = clock.now
         names = names_of(providers, [deployment.name for deployment, _ in members])
-        breakers = None
-        if self.breakers is not None or len(members) > 1:
-            config = BreakerConfig(**(self.breakers or {}))
-            breakers = CircuitBreakers("deployment", config, clock=now, emit=emit)
+        guarded = self.breakers is not None or len(members) > 1
+        config = self._breaker_config()
         lanes = []
         for (deployment, rank), provider, name in zip(members, providers, names, strict=True):
             member = Member(name, name, rank, deployment.weight, deployment.region, deployment.residency)
@@ -130,12 +133,16 @@ class Resilience:
                     provider,
                     member,
                     traffic=traffic_of(provider, clock),
-                    breaker=None if breakers is None else breakers[name],
+                    breaker=CircuitBreaker(f"deployment {name}", config, clock=now, emit=emit)
+                    if guarded
+                    else None,
                     rate_limit=self._limit_of(deployment),
                 )
             )
         strategy: Strategy = self.strategy or "priority"
-        pool = Pool([lane.member for lane in lanes], strategy, sticky=self.sticky, clock=now)
+        pool = None
+        if len(lanes) > 1:
+            pool = Pool([lane.member for lane in lanes], strategy, sticky=self.sticky, clock=now)
         return Policies(
             lanes,
             pool,
@@ -153,7 +160,10 @@ class Resilience:
         """A breaker for each tool, where breakers were asked for."""
         if self.breakers is None:
             return None
-        return CircuitBreakers("tool", BreakerConfig(**self.breakers), clock=clock.now, emit=emit)
+        return CircuitBreakers("tool", self._breaker_config(), clock=clock.now, emit=emit)
+
+    def _breaker_config(self) -> BreakerConfig:
+        return BreakerConfig(**self.breakers) if self.breakers else _USUAL_BREAKERS
 
     def _budgets(self, clock: Clock) -> list[Budget]:
         from loom_py.resilience.budget import Budget, BudgetConfig
@@ -177,6 +187,14 @@ class Resilience:
 def _check_seconds(name: str, value: object) -> None:
     if type(value) not in (int, float) or not 0 < value < float("inf"):  # type: ignore[operator]
         raise ConfigError(f"{name} must be seconds above 0, not {value!r}", field=name)
+
+
+def _refuse_hedging() -> None:
+    raise ConfigError(
+        "with_hedging asks a second deployment, and there is only one",
+        field="hedging",
+        hint="Add .with_failover([…]) or .with_load_balancing([…]), or take .with_hedging() out.",
+    )
 
 
 def _fits(make: Callable[..., object], settings: Mapping[str, Any]) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from loom_py.clock import Clock, Signal
@@ -13,7 +14,7 @@ from loom_py.resilience.attempt import Attempt
 from loom_py.resilience.call_log import CallLog
 from loom_py.resilience.events import Emit
 from loom_py.resilience.lanes import Lane
-from loom_py.resilience.pool import Choice, Pool
+from loom_py.resilience.pool import NO_REASONS, Choice, Condition, Member, Pool
 from loom_py.resilience.retry import Retries
 from loom_py.resilience.timeouts import Timeouts
 
@@ -73,38 +74,99 @@ class Leave:
     report: LeaveReport
 
 
+NO_LEDGER = CallLog()
+"""Logs only; a gateway puts its own in its place."""
+
+_making = threading.Lock()
+
 Step: TypeAlias = Send | Sleep | Do | Approve | Enter | Leave
 Steps: TypeAlias = Generator[Step, Any, Any]
 
 
-@dataclass(slots=True)
 class Policies:
     """Everything that has a say in a model call. One per agent.
 
-    ``only`` is the choice among one; ``avoided`` are the deployments whose calls are known to go elsewhere.
+    ``only`` is the choice where there is one deployment, and ``None`` where there are several; ``avoided``
+    are the deployments whose calls are known to go elsewhere. What most agents never need (the pool of one
+    deployment, what wakes who waits when the agent is closed) is made when it is asked for.
     """
 
-    lanes: Sequence[Lane]
-    pool: Pool
-    clock: Clock
-    emit: Emit
-    retries: Retries | None = None
-    budgets: Sequence[Budget] = ()
-    shared: SharedState | None = None
-    timeouts: Timeouts | None = None
-    hedge_after: float | None = None
-    restart_streams: bool = False
-    call_log: CallLog = field(default_factory=CallLog)
-    by_key: dict[str, Lane] = field(default_factory=dict)
-    only: Choice | None = None
-    avoided: set[str] = field(default_factory=set)
-    closing: Signal = field(default_factory=Signal)
+    __slots__ = (
+        "_closing",
+        "_pool",
+        "avoided",
+        "budgets",
+        "by_key",
+        "call_log",
+        "clock",
+        "emit",
+        "hedge_after",
+        "lanes",
+        "only",
+        "restart_streams",
+        "retries",
+        "shared",
+        "timeouts",
+    )
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        pool: Pool | None,
+        clock: Clock,
+        emit: Emit,
+        retries: Retries | None = None,
+        budgets: Sequence[Budget] = (),
+        shared: SharedState | None = None,
+        timeouts: Timeouts | None = None,
+        hedge_after: float | None = None,
+        restart_streams: bool = False,
+    ) -> None:
+        self.lanes = tuple(lanes)
+        self.clock = clock
+        self.emit = emit
+        self.retries = retries
+        self.budgets = budgets
+        self.shared = shared
+        self.timeouts = timeouts
+        self.hedge_after = hedge_after
+        self.restart_streams = restart_streams
+        self.call_log = NO_LEDGER
         self.by_key = {lane.member.key: lane for lane in self.lanes}
+        self.avoided: dict[str, None] = {}
+        self.only: Choice | None = None
         if len(self.lanes) == 1:
-            (lane,) = self.lanes
-            self.only = Choice(lane.member, 0.0, {}, lane.member)
+            member = self.lanes[0].member
+            self.only = Choice(member, 0.0, NO_REASONS, member)
+        self._pool = pool
+        self._closing: Signal | None = None
+
+    @property
+    def pool(self) -> Pool:
+        """What chooses among the deployments."""
+        if self._pool is None:
+            with _making:
+                if self._pool is None:
+                    self._pool = Pool([lane.member for lane in self.lanes], clock=self.clock.now)
+        return self._pool
+
+    @property
+    def closing(self) -> Signal:
+        """Set when the agent is closed: nobody is to wait any longer."""
+        if self._closing is None:
+            with _making:
+                if self._closing is None:
+                    self._closing = Signal()
+        return self._closing
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the agent is being closed."""
+        return self._closing is not None and self._closing.is_set
+
+    def condition(self, member: Member) -> Condition:
+        """How a deployment stands, for the pool to choose."""
+        return self.by_key[member.key].condition()
 
     def owned(self) -> list[Any]:
         """What is to be closed when the agent is."""

@@ -107,6 +107,8 @@ class ToolExecutor:
     Raises `ToolDefinitionError` for two tools of one name and for a timeout that is not above 0.
     """
 
+    __slots__ = ("_guard", "_on_result", "_timeout", "_tools")
+
     def __init__(
         self,
         tools: Sequence[Tool[..., Any]],

@@ -1,4 +1,4 @@
-"""Threads for blocking tools: as many as are needed at once, and kept for a while to be used again.
+"""Threads for blocking tools and providers: as many as are needed, and kept for a while to be used again.
 
 There is no bound: a bounded pool would be used up by tools that run agents with tools, and by tools that
 hang. The threads are daemons, so that a tool that hangs does not hold up the exit.

@@ -58,6 +58,7 @@ class Tool(Generic[P, R_co]):
     timeout: float | None
     function: Callable[P, R_co]
     is_async: bool
+    _spec: ToolSpec | None = None
     __name__: str
     __qualname__: str
     __wrapped__: Any
@@ -120,7 +121,17 @@ class Tool(Generic[P, R_co]):
     @property
     def spec(self) -> ToolSpec:
         """What a model is told of this tool."""
-        return ToolSpec(self.name, self.description, self.parameters)
+        known = self._spec
+        if known is None or not self._is_told_by(known):
+            known = self._spec = ToolSpec(self.name, self.description, self.parameters)
+        return known
+
+    def _is_told_by(self, spec: ToolSpec) -> bool:
+        return (
+            spec.name is self.name
+            and spec.description is self.description
+            and spec.parameters is self.parameters
+        )
 
     @property
     def needs_self(self) -> bool:

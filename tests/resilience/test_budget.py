@@ -349,7 +349,7 @@ def test_what_was_approved_may_be_spent_and_no_more() -> None:
     one.extend(ME, "usd", None)
     with pytest.raises(BudgetExceededError) as caught:
         one.reserve(ME, usd("0.5"), 1)
-    alert = BudgetAlert.of_refusal(caught.value, ME)
+    alert = BudgetAlert.of_refusal(caught.value, one.account(ME))
     assert (alert.key, alert.needed, alert.refused) == ("chat-1", usd("0.5"), True)
     one.extend(ME, alert.unit, alert.needed)
     one.reserve(ME, usd("0.5"), 1)

@@ -76,7 +76,8 @@ def test_a_pool_goes_where_there_is_room_rather_than_stand_in_line(max_queue: in
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(1)])
 async def test_hedging_ends_where_a_provider_raises_what_it_should_not(error: BaseException) -> None:
-    agent = AgentBuilder().with_llm(Odd(error)).with_hedging(after_seconds=0.05).with_retries(max_attempts=1)
+    builder = AgentBuilder().with_llm(Odd(error)).with_failover([Odd(error)])
+    agent = builder.with_hedging(after_seconds=0.05).with_retries(max_attempts=1)
     with pytest.raises(ProviderError):
         await asyncio.wait_for(agent.build().achat("Hi"), 5)
 

@@ -61,6 +61,39 @@ def test_a_call_reserves_its_estimate_and_settles_with_its_usage(clock: Clock) -
     assert limits.stats().remaining_share == pytest.approx(0.85)
 
 
+@pytest.mark.parametrize("estimates", [(600, 600, 100), (0, -5, 1000), (5000, 1), (400, 400, 400)])
+def test_starting_a_call_is_entering_and_asking_at_once(estimates: tuple[int, ...]) -> None:
+    clock = Clock()
+    one, other = limiter(clock, requests=60), limiter(clock, requests=60)
+    for tokens in estimates:
+        ticket, wait = one.start(tokens, timeout=30)
+        twin = other.enter(tokens, timeout=30)
+        assert (wait, ticket.wait()) == (twin.wait(), twin.wait())
+        assert one.stats() == other.stats()
+        clock.advance(2)
+    clock.advance(61)
+    assert one.stats() == other.stats()
+
+
+def test_a_call_does_not_start_before_those_that_wait(clock: Clock) -> None:
+    limits = limiter(clock)
+    sent(limits, 900)
+    waiting, wait = limits.start(500)
+    assert wait > 0
+    small, behind = limits.start(100)  # there would be room for it
+    assert behind > wait
+    clock.advance(wait)
+    assert (waiting.wait(), small.wait()) == (0.0, 0.0)
+
+
+def test_a_call_that_was_started_and_refused_gives_everything_back(clock: Clock) -> None:
+    limits = limiter(clock, requests=60)
+    ticket, _ = limits.start(1000)
+    assert limits.room()[0] == 0.0
+    ticket.release()
+    assert (taken(limits), limits.stats().requests_used) == (0, 0)
+
+
 def test_a_call_of_unknown_usage_keeps_its_estimate(clock: Clock) -> None:
     limits = limiter(clock)
     sent(limits, 600).settle(None)

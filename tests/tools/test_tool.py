@@ -76,6 +76,7 @@ def test_a_function_becomes_a_tool_that_is_still_the_function() -> None:
     assert made.function is forecast
     assert not made.is_async
     assert made.spec == ToolSpec("forecast", "The forecast.\n\nFor any city.", made.parameters)
+    assert made.spec is made.spec
     assert (made.__name__, made.__doc__) == ("forecast", forecast.__doc__)
     assert inspect.signature(made) == inspect.signature(forecast)
     assert repr(made) == "<Tool forecast(city, days)>"
@@ -194,3 +195,14 @@ def test_a_lambda_needs_a_name() -> None:
 def test_a_bad_timeout_is_refused(timeout: Any) -> None:
     with pytest.raises(ToolDefinitionError, match="above 0"):
         tool(timeout=timeout)(forecast)
+
+
+def test_a_tool_that_is_described_anew_tells_models_so() -> None:
+    @tool
+    def forecast(city: str) -> str:
+        """The forecast."""
+        return city
+
+    before = forecast.spec
+    forecast.description = "The forecast for a city."
+    assert (before.description, forecast.spec.description) == ("The forecast.", "The forecast for a city.")

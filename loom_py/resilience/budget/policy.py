@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from loom_py._log import get_logger
 from loom_py.clock import Clock
@@ -209,6 +211,10 @@ class Budget:
             self.ledger.close()
 
     # ── within ───────────────────────────────────────────────────────────────────────────
+
+    def scope(self, fields: Mapping[str, Any]) -> Scope:
+        """Whose money a call spends, by the fields of its log events."""
+        return Scope(fields.get("agent", ""), fields.get("chat_id"), fields.get("session_id"))
 
     def account(self, scope: Scope) -> Account:
         """Where the money of that chat, session, agent or day is counted."""

@@ -46,14 +46,11 @@ class BudgetAlert:
         return max(Decimal(0), self.limit - self.spent - self.reserved)
 
     @classmethod
-    def of_refusal(cls, error: BudgetExceededError, scope: Scope) -> Self:
+    def of_refusal(cls, error: BudgetExceededError, account: Account) -> Self:
         """The alert of a call that was refused: ``reserved`` is without it, for nothing was reserved."""
-        key = {"chat": scope.chat, "session": scope.session or scope.chat}.get(error.scope) or ""
         unit: Unit = "usd" if error.unit == "usd" else "tokens"
         return cls(
-            scope.agent,
-            error.scope,
-            key,
+            *account,
             unit,
             error.limit,
             error.spent,

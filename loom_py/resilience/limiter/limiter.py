@@ -147,6 +147,20 @@ class RateLimiter:
             if woken:
                 _wake(woken)
 
+    def start(self, tokens: int, *, priority: int = 0, timeout: float | None = None) -> tuple[Ticket, float]:
+        """As `enter`, and `Ticket.wait` at once: the ticket, and the seconds to wait; 0.0 where it may go."""
+        if not self._queue and tokens >= 0:
+            with self._lock:
+                now = self._now()
+                if not self._queue and self._quotas.fits(tokens, now):
+                    self._sequence += 1
+                    ticket = Ticket(self, tokens, priority, self._sequence, now, now)
+                    ticket._state = "sent"
+                    self._quotas.start(ticket, now)
+                    return ticket, 0.0
+        ticket = self.enter(tokens, priority=priority, timeout=timeout)
+        return ticket, ticket.wait()
+
     def scale(self, share: float) -> None:
         """Use only ``share`` of the quota, above 0 and at most 1; other processes have the rest.
 
@@ -172,7 +186,10 @@ class RateLimiter:
         """The free share of what is scarcest, and the seconds until the next call would go; as in `stats`."""
         with self._lock:
             now = self._now()
-            return self._quotas.remaining_share(now), self._next_free(now)
+            share = self._quotas.remaining_share(now)
+            if not self._queue and self._quotas.fits(1, now):
+                return share, 0.0
+            return share, self._next_free(now)
 
     def _next_free(self, now: float) -> float:
         """Seconds until the head of the queue goes, or a small call would."""

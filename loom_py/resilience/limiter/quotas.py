@@ -94,6 +94,15 @@ class Quotas:
             part._request = self._requests.add(1, now)
             self._pace.started(now)
 
+    def start(self, part: Reservation, now: float) -> None:
+        """The call fits, and is on its way at once."""
+        if self._tokens is not None:
+            part._reserved = self._tokens.clamped(part.tokens, now)
+            part._sent = self._tokens.add(part._reserved, now)
+        if self._requests is not None:
+            part._request = self._requests.add(1, now)
+            self._pace.started(now)
+
     def book(self, part: Reservation, tokens: int | None, headers: Mapping[str, Any], now: float) -> None:
         """Put what was used in place of what was reserved; ``None`` keeps that."""
         if self._tokens is not None and part._sent is not None:
@@ -142,7 +151,9 @@ class Quotas:
 
     def remaining_share(self, now: float) -> float:
         """The free share of what is scarcest."""
-        return min([window.remaining_share(now) for window in self._windows])
+        if len(self._windows) == 1:
+            return self._windows[0].remaining_share(now)
+        return min(window.remaining_share(now) for window in self._windows)
 
 
 def _book(window: Window, entry: Entry, used: int, headers: Mapping[str, Any], kind: str, now: float) -> None:

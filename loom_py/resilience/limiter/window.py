@@ -101,6 +101,7 @@ class Window:
         self._limit = quota
         self._limit_sent = -math.inf
         self._headers_until = -math.inf
+        self._all_stay_until = math.inf  # nothing in the log is older than the window before that
 
     def limit(self, at: float) -> int:
         """The quota in force: ours, or the server's where that is lower."""
@@ -112,7 +113,8 @@ class Window:
 
     def remaining_share(self, now: float) -> float:
         """The free share of what is ours to use."""
-        return max(0.0, 1.0 - self.used(now) / self.own_limit(now))
+        left = 1.0 - self.used(now) / self.own_limit(now)
+        return max(0.0, left)
 
     def _own(self, limit: int) -> int:
         """The part of ``limit`` that is ours to use; at least 1."""
@@ -152,6 +154,7 @@ class Window:
             slot.surely = slot.surely.before
         if self._tail is None:
             self._head = slot
+            self._all_stay_until = min(self._all_stay_until, now + WINDOW)
         else:
             self._tail.after = slot
         self._tail = slot
@@ -192,6 +195,8 @@ class Window:
 
     def expire(self, now: float) -> None:
         """Let go of what is older than the window."""
+        if now + INSTANT < self._all_stay_until:
+            return
         slot = self._head
         while slot is not None and slot.leaves <= now + INSTANT:
             slot.is_live = False
@@ -208,6 +213,9 @@ class Window:
                 slot.before = None
         if self._snapshot is not None and self._snapshot.latest + WINDOW <= now + INSTANT:
             self._snapshot = None
+        starts = [] if slot is None else [slot.start]
+        latest = [] if self._snapshot is None else [self._snapshot.latest]
+        self._all_stay_until = min([*starts, *latest], default=math.inf) + WINDOW
 
     # ── the server's word ────────────────────────────────────────────────────────────────
 
@@ -225,6 +233,7 @@ class Window:
         known = self._snapshot
         if used is None or (known is not None and not known.gives_way_to(entry.sent, latest, used)):
             return
+        self._all_stay_until = min(self._all_stay_until, latest + WINDOW)
         slot = entry.slot
         surely = slot.gone if slot.surely is None else slot.surely.issued
         self._snapshot = Snapshot(
@@ -242,6 +251,8 @@ class Window:
 
     def used(self, now: float) -> int:
         """What counts against the quota now: the log, others' use, and what is held."""
+        if self._is_plain(now):
+            return self.held + self.counted
         return self.held + self._used(self.counted, self.reserved, self._gone, now)
 
     def _used(self, counted: int, reserved: int, gone: int, at: float) -> int:
@@ -254,7 +265,13 @@ class Window:
 
     def fits(self, amount: int, now: float) -> bool:
         """Whether a request of ``amount`` may go now. One above the whole quota may go alone."""
+        if self._is_plain(now):
+            return self.held + self.counted + min(amount, self.quota) <= self.quota
         return self._fits(amount, self.counted, self.reserved, self._gone, now)
+
+    def _is_plain(self, now: float) -> bool:
+        """Whether our own count and the whole quota are all there is to go by."""
+        return self.share == 1.0 and now >= self._headers_until - INSTANT
 
     def _fits(self, amount: int, counted: int, reserved: int, gone: int, at: float) -> bool:
         limit = self.limit(at)

@@ -5,6 +5,7 @@ USD are counted in units of 10⁻¹² USD, so that every sum is exact; what is f
 
 from __future__ import annotations
 
+import math
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -23,7 +24,7 @@ def units_of(usd: Decimal) -> int:
     """USD in whole units, rounded up. Raises `ValueError` for an amount that is negative or not finite."""
     if not usd.is_finite() or usd < 0 or usd.adjusted() > _LARGEST_EXPONENT:
         raise ValueError(f"an amount in USD must be finite and not negative, not {usd}")
-    return int(usd.scaleb(_DECIMALS, _UP).to_integral_value(ROUND_CEILING, _UP))
+    return math.ceil(usd.scaleb(_DECIMALS, _UP))
 
 
 def limit_units_of(usd: Decimal) -> int:

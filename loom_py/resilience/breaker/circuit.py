@@ -1,40 +1,18 @@
-"""Circuit breakers: stop calling what keeps failing, and find out when it works again.
-
-A breaker is a plain object with an injected clock. It is asked before a call and told after it;
-it never sleeps and does no I/O.
-
-::
-
-    closed ── too many failures ──▶ open ── open time over ──▶ half-open
-       ▲                             ▲                            │
-       └────── enough successes ─────┼────────────────────────────┤
-                                     └───────── a failure ────────┘
-
-Too many are some in a row, or a share of the last minute's calls. In half-open a few probes are let
-through. Each time one fails the open time doubles, up to a cap. A call that was begun before the
-state changed is not counted after it.
-
-What waiting does not mend (a wrong key, a deployment that is gone) is taken out: open for longer,
-with the reason, until one probe succeeds. A person may also force a breaker open or closed.
-"""
+"""One breaker: its states, and the leave it gives to each call."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
 
-from loom_py.errors import CircuitOpenError, ConfigError
+from loom_py.errors import CircuitOpenError
+from loom_py.resilience.breaker.config import BreakerConfig, BreakerStats, Cause, State
+from loom_py.resilience.breaker.window import Window
 from loom_py.resilience.events import CircuitChanged, Emit, log_event
 
-__all__ = ["BreakerConfig", "BreakerStats", "CircuitBreaker", "CircuitBreakers", "Permit"]
-
-State: TypeAlias = Literal["closed", "open", "half-open"]
-Cause: TypeAlias = Literal["failures", "taken out", "forced"]
+__all__ = ["MAX_SECONDS_OUT", "PROBE_SECONDS", "CircuitBreaker", "Permit"]
 
 MAX_SECONDS_OUT = 3600.0
 """The most that failed probes make of the time for which something is taken out."""
@@ -42,80 +20,8 @@ MAX_SECONDS_OUT = 3600.0
 PROBE_SECONDS = 0.05
 """What a caller is told to wait while probes are under way. Nobody knows when they end: ask again soon."""
 
-BUCKETS = 20
-"""Parts of the sliding window. A call is forgotten with its part: up to 1/20 before its time."""
-
 SETTLED = -1
 """The generation of a permit whose outcome is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerConfig:
-    """When a breaker opens and closes. Times are in seconds.
-
-    ``failure_threshold`` failures in a row open it, or a share of ``failure_rate`` (above 0, at most
-    1; ``None`` for no such rule) of the calls in the last ``window_seconds``, if those were at least
-    ``minimum_calls``. It stays open for ``open_seconds``; each failed probe doubles that up to
-    ``max_open_seconds``. In half-open at most ``half_open_probes`` calls are under way at a time, and
-    ``success_threshold`` successes close it. Raises `ConfigError` for values that make no sense.
-    """
-
-    failure_threshold: int = 5
-    success_threshold: int = 2
-    open_seconds: float = 30.0
-    max_open_seconds: float = 60.0
-    failure_rate: float | None = 0.5
-    window_seconds: float = 60.0
-    minimum_calls: int = 20
-    half_open_probes: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("failure_threshold", "success_threshold", "minimum_calls", "half_open_probes"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}", field=name)
-        for name in ("open_seconds", "max_open_seconds", "window_seconds"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not value > 0:
-                raise ConfigError(f"{name} must be a number of seconds above 0, not {value!r}", field=name)
-        if not math.isfinite(self.window_seconds):
-            raise ConfigError("window_seconds must be finite", field="window_seconds")
-        rate = self.failure_rate
-        if rate is not None and (type(rate) not in (int, float) or not 0 < rate <= 1):
-            raise ConfigError(
-                f"failure_rate must be a share above 0 and at most 1, or None, not {rate!r}",
-                field="failure_rate",
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerStats:
-    """A breaker's state at one moment.
-
-    Attributes:
-        name: what it guards.
-        state: ``"open"`` also when the open time is over and nobody has called since.
-        failures: failures in a row, failed probes included.
-        successes: successful probes since it became half-open.
-        times_opened: how often it opened since it was last closed.
-        retry_after: seconds until a call is let through, 0.0 if one would be now. ``None`` where
-            there is no such time: it is closed, or forced open.
-        reason: why it is not closed.
-        forced: a person has forced it open, and only `CircuitBreaker.force_close` or ``reset`` ends it.
-        failure_rate: the share of the window's calls that failed; ``None`` if there were none.
-        calls: calls in the window. Only those of the closed state are counted.
-    """
-
-    name: str
-    state: State
-    failures: int
-    successes: int
-    times_opened: int
-    retry_after: float | None
-    reason: str | None = None
-    forced: bool = False
-    failure_rate: float | None = None
-    calls: int = 0
 
 
 class Permit:
@@ -151,51 +57,32 @@ class Permit:
         return self._breaker._take_out_by(self, seconds, reason)
 
 
-class _Window:
-    """Counts of the calls of the last ``seconds``, in `BUCKETS` parts, so that memory is bounded."""
-
-    __slots__ = ("_older", "_past", "_slot", "_start", "_until", "_width", "calls", "failures")
-
-    def __init__(self, seconds: float, now: float) -> None:
-        self.calls = 0
-        self.failures = 0
-        self._width = seconds / BUCKETS
-        self._start = now
-        self._slot = 0
-        self._until = now + self._width
-        self._older = (0, 0)  # of calls and failures, those before the present part
-        self._past: deque[tuple[int, int, int]] = deque()
-
-    def add(self, now: float, failed: bool) -> None:
-        if now >= self._until:
-            self.move_to(now)
-        self.calls += 1
-        if failed:
-            self.failures += 1
-
-    def move_to(self, now: float) -> None:
-        """Forget what is too old."""
-        if now < self._until:
-            return
-        calls, failures = self._older
-        if self.calls > calls:
-            self._past.append((self._slot, self.calls - calls, self.failures - failures))
-        # By at least one, whatever rounding does to the quotient.
-        self._slot = max(self._slot + 1, int((now - self._start) / self._width))
-        self._until = self._start + (self._slot + 1) * self._width
-        while self._past and self._past[0][0] <= self._slot - BUCKETS:
-            _, calls, failures = self._past.popleft()
-            self.calls -= calls
-            self.failures -= failures
-        self._older = (self.calls, self.failures)
-
-
 class CircuitBreaker:
     """One breaker, for one deployment or one tool. Safe for threads and tasks.
 
     ``emit`` is told of every change of state, after it and outside the breaker's lock: it may ask
     the breaker. ``clock`` gives seconds and never runs backwards.
     """
+
+    __slots__ = (
+        "_cause",
+        "_changes",
+        "_clock",
+        "_emit",
+        "_failures",
+        "_generation",
+        "_lock",
+        "_open_seconds",
+        "_opens",
+        "_probes",
+        "_reason",
+        "_state",
+        "_successes",
+        "_until",
+        "_window",
+        "config",
+        "name",
+    )
 
     def __init__(
         self,
@@ -220,8 +107,8 @@ class CircuitBreaker:
         self._open_seconds = float(self.config.open_seconds)
         self._until = 0.0
         self._probes = 0
-        self._window = _Window(self.config.window_seconds, clock())
-        self._changes: deque[CircuitChanged] = deque()
+        self._window = Window(self.config.window_seconds, clock())
+        self._changes: list[CircuitChanged] = []  # that nobody was told of yet
 
     def __repr__(self) -> str:
         return f"CircuitBreaker({self.name!r}, state={self.state!r})"
@@ -457,7 +344,7 @@ class CircuitBreaker:
         self._failures = self._opens = 0
         self._open_seconds = float(self.config.open_seconds)
         self._reason = None
-        self._window = _Window(self.config.window_seconds, self._clock())
+        self._window = Window(self.config.window_seconds, self._clock())
         self._change("closed", None)
 
     def _change(self, state: State, cause: Cause | None) -> None:
@@ -483,7 +370,7 @@ class CircuitBreaker:
         """Tell what changed. Not under the lock: whoever handles the event may ask the breaker."""
         while True:
             try:
-                change = self._changes.popleft()
+                change = self._changes.pop(0)
             except IndexError:
                 return
             self._emit(change)
@@ -492,74 +379,3 @@ class CircuitBreaker:
 def _check_seconds(seconds: float) -> None:
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"something is taken out for a finite number of seconds above 0, not {seconds!r}")
-
-
-class CircuitBreakers(Mapping[str, CircuitBreaker]):
-    """Breakers by name, each made when it is first needed. As a guard it serves the tools.
-
-    As a mapping it holds those that were needed so far; ``breakers[name]`` makes a new one, ``get``
-    and ``in`` do not.
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        config: BreakerConfig | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        emit: Emit = log_event,
-    ) -> None:
-        self._kind = kind
-        self._config = config or BreakerConfig()
-        self._clock = clock
-        self._emit = emit
-        self._lock = threading.Lock()
-        self._breakers: dict[str, CircuitBreaker] = {}
-
-    def __repr__(self) -> str:
-        return f"CircuitBreakers({self._kind!r}, {len(self)} in use)"
-
-    def __getitem__(self, name: str) -> CircuitBreaker:
-        breaker = self._breakers.get(name)
-        return self._made(name) if breaker is None else breaker
-
-    def _made(self, name: str) -> CircuitBreaker:
-        with self._lock:
-            breaker = self._breakers.get(name)
-            if breaker is None:
-                full_name = f"{self._kind} {name}"
-                breaker = CircuitBreaker(full_name, self._config, clock=self._clock, emit=self._emit)
-                self._breakers[name] = breaker
-            return breaker
-
-    def __iter__(self) -> Iterator[str]:
-        with self._lock:
-            return iter(tuple(self._breakers))
-
-    def __len__(self) -> int:
-        return len(self._breakers)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._breakers
-
-    def get(self, name: str, default: Any = None, /) -> Any:
-        """The breaker of ``name`` if it was ever needed, else ``default``."""
-        return self._breakers.get(name, default)
-
-    def available(self, name: str) -> bool:
-        """Whether a call to ``name`` would be let through now."""
-        breaker = self._breakers.get(name)
-        return breaker is None or breaker.is_available
-
-    def enter(self, name: str) -> Permit:
-        """Leave to call ``name``. Raises `CircuitOpenError` while its breaker refuses."""
-        return self[name].enter()
-
-    def stats(self) -> dict[str, BreakerStats]:
-        """The state of every breaker that was ever needed."""
-        return {name: breaker.stats() for name, breaker in self.items()}
-
-    def reset(self) -> None:
-        """Close all of them."""
-        for breaker in self.values():
-            breaker.reset()
