@@ -124,7 +124,8 @@ RULES: tuple[Rule, ...] = (
         message=r"maximum context length|prompt is too long|exceeds? (the )?context (limit|window|length)"
         r"|exceeds? the configured limit of [\d,]+ tokens",
     ),
-    # 401: key, token, role
+    # 401: address, key, token, role
+    Rule(NetworkAccessError, codes=("ip_not_authorized",)),
     Rule(AuthenticationError, _ROLE, (401,), codes=("permissiondenied",)),
     Rule(AuthenticationError, _ROLE, (401,), message=r"principal|data action"),
     Rule(
@@ -248,6 +249,12 @@ RULES: tuple[Rule, ...] = (
         "Name tools with letters, digits, '_' and '-' only, at most 64 characters.",
         (400,),
         message=r"(tools|tool_calls)\[\d+\]\.(function\.)?name",
+    ),
+    Rule(
+        InvalidRequestError,
+        "A call takes 128 tools at most: give this agent fewer, or spread them over several agents.",
+        (400,),
+        message=r"'tools': array too long",
     ),
     Rule(
         InvalidRequestError,
@@ -420,13 +427,15 @@ def _error(failure: Failure, status: int | None) -> ProviderError:
         facts["retry_after"] = retry_after(failure.headers, failure.message, resets=limited)
         if limited:
             facts["kind"] = _rate_limit_kind(failure, facts["retry_after"])
-            if not failure.codes.isdisjoint(USED_UP) or re.search(TOO_LARGE, failure.message):
+            if facts["kind"] == "credit" or re.search(TOO_LARGE, failure.message):
                 facts["retryable"] = False
     return rule.error(failure.message, **facts)
 
 
 def _rate_limit_kind(failure: Failure, wait: float | None) -> str | None:
     """Which limit refused the call, as far as the answer tells."""
+    if not failure.codes.isdisjoint(USED_UP):
+        return "credit"
     if wait is not None and wait >= 3600:
         return "daily"
     said = f"{header(failure.headers, 'policy-id') or ''} {failure.message}"
