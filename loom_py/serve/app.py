@@ -20,14 +20,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from loom_py._version import __version__
 from loom_py.agent import Agent
 from loom_py.errors import AuthenticationError, LoomError
-from loom_py.serve.chat import EVENTS, ChatEndpoint
+from loom_py.serve.chat import ChatEndpoint
 from loom_py.serve.config import ServeConfig
 from loom_py.serve.door import Door
 from loom_py.serve.failures import HTTPError, failure_of
 from loom_py.serve.metrics import CONTENT_TYPE
 from loom_py.serve.openapi import document
 from loom_py.serve.service import Service
-from loom_py.serve.sessions import HEADER, checked_id
+from loom_py.serve.sessions import checked_id
 
 __all__ = ["app_of", "create_app"]
 
@@ -71,7 +71,7 @@ def app_of(service: Service) -> Starlette:
                 CORSMiddleware,
                 allow_origins=list(config.cors_origins),
                 allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", HEADER, EVENTS],
+                allow_headers=["*"],  # clients for browsers send headers of their own
                 expose_headers=["x-request-id", "retry-after"],
             )
         )
@@ -116,13 +116,13 @@ class _API:
 
     def _is_known(self, request: Request) -> bool:
         try:
-            self._service.callers.identify(request.headers.get("authorization"))
+            self._service.caller(request.headers)
         except AuthenticationError:
             return False
         return True
 
     def _caller(self, request: Request) -> str:
-        return self._service.callers.identify(request.headers.get("authorization")).name
+        return self._service.caller(request.headers).name
 
     async def root(self, _: Request) -> Response:
         """Where to go from here."""
@@ -228,11 +228,17 @@ async def _problem(request: Request, error: Exception) -> Response:
     return Response(failure.body, failure.status, failure.headers)
 
 
+def _hint(request: Request) -> str | None:
+    """What a client that asks for another API of OpenAI's can use here."""
+    is_api = request.url.path.startswith("/v1/")
+    return "Chats go to /v1/chat/completions." if is_api else None
+
+
 async def _http_problem(request: Request, error: Exception) -> Response:
     """What starlette refuses, in our words: its own might quote the request."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     found = {
-        404: HTTPError(404, "there is nothing at this path", code="not_found"),
+        404: HTTPError(404, "there is nothing at this path", code="not_found", hint=_hint(request)),
         405: HTTPError(405, "this path does not take that method", code="method_not_allowed"),
     }
     answer = await _problem(request, found.get(status) or HTTPError(status, "refused", code="refused"))

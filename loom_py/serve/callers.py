@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from loom_py.clock import Clock, RealClock
-from loom_py.errors import AuthenticationError, QueueError
+from loom_py.errors import AuthenticationError
 from loom_py.resilience.budget import Budget, BudgetConfig, Scope
-from loom_py.resilience.limiter import RateLimitConfig, RateLimiter, Ticket
+from loom_py.resilience.limiter import RateLimitConfig, RateLimiter
 from loom_py.resilience.spending import Account, MemoryLedger, SpendingLedger, open_ledger
 from loom_py.serve.failures import HTTPError
 from loom_py.serve.keys import ApiKey, KeyFile, KeyRing
@@ -27,8 +27,6 @@ __all__ = ["Admission", "Caller", "Callers", "CallersBudgets", "no_key"]
 
 _paying: ContextVar[tuple[Budget, ...]] = ContextVar("loom_py_serve_paying", default=())
 """The budgets of whoever is being served."""
-
-FOREVER = 1e9
 
 
 class KeyBudget(Budget):
@@ -80,7 +78,7 @@ class Caller:
             return
         for kind, most in (("requests", key.requests_per_minute), ("tokens", key.tokens_per_minute)):
             if most is not None:  # counted, not paced: a client may come in bursts
-                config = RateLimitConfig(tokens_per_minute=most, max_queue=0)
+                config = RateLimitConfig(tokens_per_minute=most, max_queue=1, queue_timeout=None)
                 self.limits[kind] = RateLimiter(config, clock=clock.now)
         if key.usd_per_day is not None:
             self.budget = KeyBudget(key, clock=clock, ledger=ledger)
@@ -189,11 +187,10 @@ class Callers:
             if entered is not None:
                 raise _too_many(kind, most, entered)
             limiter.scale(self.shared.share())  # it is away: this process keeps to its part
-        try:
-            ticket: Ticket = limiter.enter(needed)
-            ticket.wait()
-        except QueueError as exc:
-            raise _too_many(kind, most, exc.retry_after) from None
+        ticket, wait = limiter.start(needed)
+        if wait > 0:
+            ticket.release()
+            raise _too_many(kind, most, wait)
         return lambda used: ticket.settle(needed if used is None else used)
 
     async def _enter_shared(
@@ -221,13 +218,9 @@ def _ledger(given: str | Path | None, clock: Clock) -> SpendingLedger | None:
     return None if given is None else open_ledger(given, clock=clock.time)
 
 
-def _too_many(kind: str, most: int | None, wait: float | None) -> HTTPError:
-    return HTTPError(
-        429,
-        f"this key may use {most:,} {kind} a minute",
-        code="rate_limit_exceeded",
-        retry_after=None if wait is None else min(wait, FOREVER),
-    )
+def _too_many(kind: str, most: int | None, wait: float) -> HTTPError:
+    message = f"this key may use {most:,} {kind} a minute"
+    return HTTPError(429, message, code="rate_limit_exceeded", retry_after=wait)
 
 
 def no_key(*, is_given: bool) -> AuthenticationError:

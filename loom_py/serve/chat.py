@@ -35,6 +35,8 @@ __all__ = ["ChatEndpoint", "where_of"]
 EVENTS = "X-Loom-Events"
 """The header by which a client asks for what happens on the way to the answer."""
 
+_YES = ("1", "true", "yes")
+
 _log = get_logger()
 
 
@@ -78,7 +80,7 @@ class ChatEndpoint:
     async def _let_in(self, exchange: Exchange) -> _Job:
         """Who asks what of which agent. Raises `LoomError`, and `ClientGoneError`."""
         service = self._service
-        caller = service.caller(exchange)
+        caller = service.caller(exchange.headers)
         ask = parse_chat(await exchange.json_body())
         session = exchange.headers.get(HEADER)
         if session is not None:
@@ -86,14 +88,9 @@ class ChatEndpoint:
             if service.sessions is None:
                 message = "this server has several workers, which keep no sessions: send the whole history"
                 raise HTTPError(400, message, code="sessions_unavailable")
-        wants_events = service.config.show_events and exchange.headers.get(EVENTS, "").lower() in (
-            "1",
-            "true",
-            "yes",
-        )
-        return _Job(
-            exchange, caller, ask, service.agent(ask.model), session, EventLog() if wants_events else None
-        )
+        is_told = service.config.show_events and exchange.headers.get(EVENTS, "").lower() in _YES
+        events = EventLog() if is_told else None
+        return _Job(exchange, caller, ask, service.agent(ask.model), session, events)
 
     async def _refuse(self, exchange: Exchange, error: LoomError) -> None:
         failure = failure_of(error, from_agent=False)
@@ -147,11 +144,13 @@ class ChatEndpoint:
                 stack.callback(lambda: admission.end(None if job.usage is None else job.usage.total))
                 await stack.enter_async_context(self._in_time())
                 conversation, session = await self._conversation(job, stack)
-                if job.ask.stream:
-                    response = await self._stream(job, conversation, session)
-                else:
-                    response = await self._whole(job, conversation, session)
-                job.status, job.usage, job.cost = 200, response.tokens_used, response.cost_usd
+                answer = self._stream if job.ask.stream else self._whole
+                try:
+                    response = await answer(job, conversation, session)
+                except LoomError as error:
+                    job.usage, job.cost = error.tokens_used or job.usage, error.cost_usd
+                    raise
+                job.status = 200
                 service.metrics.used_tools(job.ask.model, response.tool_results)
 
     @asynccontextmanager
@@ -211,9 +210,7 @@ class ChatEndpoint:
     async def _fail(self, job: _Job, error: BaseException) -> None:
         """Tell the client: as the answer, or as the last event of its stream."""
         is_known = isinstance(error, LoomError)
-        if isinstance(error, LoomError):
-            job.usage, job.cost = error.tokens_used or job.usage, error.cost_usd
-        failure = failure_of(error, from_agent=not _is_ours(error))
+        failure = failure_of(error, from_agent=True)
         job.status, job.code = failure.status, failure.error["code"]
         detail: dict[str, Any] = {"error": job.code} if is_known else {"error": type(error).__name__}
         if not is_known:
@@ -253,11 +250,6 @@ class ChatEndpoint:
 
 def _events(job: _Job, conversation: Conversation, session: str | None) -> AsyncGenerator[StreamEvent, None]:
     return job.agent.astream_chat(conversation, session_id=session, options=job.ask.options)
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Whether this server refused, and not the model: what its own limits say is for the caller."""
-    return isinstance(error, HTTPError)
 
 
 def where_of(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from loom_py.errors import ConfigError
-from loom_py.serve.keys import ApiKey
+from loom_py.serve.keys import ApiKey, check_names
 
 __all__ = ["ServeConfig"]
 
@@ -38,10 +38,11 @@ class ServeConfig(BaseModel):
         max_connections: open connections.
         max_concurrency: chats under way; one more is answered with 503.
         max_sessions: conversations that are kept; the one used longest ago goes first.
+        session_memory: bytes of all conversations that are kept; the one used longest ago goes first.
         session_ttl: for how long an unused conversation is kept.
         header_timeout: for a request's head to arrive.
         body_timeout: for a request's body to arrive.
-        write_timeout: for a client to take what is sent before it is given up.
+        write_timeout: for a client to take 16 KiB of what it is sent, before it is given up.
         keep_alive: for how long an idle connection stays open.
         request_timeout: for a whole answer, a stream included.
         drain_timeout: for answers under way to finish after SIGTERM.
@@ -70,6 +71,7 @@ class ServeConfig(BaseModel):
     max_connections: Count = 2000
     max_concurrency: Count = 500
     max_sessions: Count = 1000
+    session_memory: Count = 256 * 1024 * 1024
     session_ttl: Seconds = 3600.0
     header_timeout: Seconds = 10.0
     body_timeout: Seconds = 30.0
@@ -102,11 +104,9 @@ class ServeConfig(BaseModel):
             raise ConfigError(
                 f"{self.host!r} can be reached by others, and no key is asked for",
                 field="host",
-                hint="Make a key with new_key() and give keys= or keys_file=, or listen on 127.0.0.1.",
+                hint="Make a key with loom serve-key add, or new_key(); or listen on 127.0.0.1.",
             )
-        names = [key.name for key in self.keys]
-        if len(set(names)) < len(names):
-            raise ConfigError("two keys have the same name", field="keys")
+        check_names(self.keys)
         return self
 
     @property

@@ -14,6 +14,9 @@ from loom_py.serve.failures import HTTPError, failure_of
 
 __all__ = ["Door"]
 
+_ONCE = frozenset({b"authorization", b"content-type", b"content-encoding", b"x-session-id"})
+"""Headers that say who calls and what is read. Of two, each side of a proxy might believe another one."""
+
 _log = get_logger()
 
 
@@ -60,7 +63,13 @@ class Door:
                 await self._answer(marked, error)
 
     def _check(self, scope: Scope) -> None:
-        """Raises `HTTPError` for a path or a host that cannot be meant."""
+        """Raises `HTTPError` for a head, a path or a host that cannot be meant."""
+        names = [name for name, _ in scope["headers"]]
+        if b"content-length" in names and b"transfer-encoding" in names:
+            message = "a body has a content-length or a transfer-encoding, not both"
+            raise HTTPError(400, message, code="invalid_http")
+        if twice := next((name for name in _ONCE if names.count(name) > 1), None):
+            raise HTTPError(400, f"the header {twice.decode()} was sent twice", code="invalid_http")
         head = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if head + len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"]) > self._max_header:
             message = f"the request's head may have at most {self._max_header:,} bytes"
@@ -79,6 +88,7 @@ class Door:
         failure = failure_of(error, from_agent=False)
         headers = [(name.encode(), value.encode()) for name, value in failure.headers.items()]
         headers.append((b"content-length", str(len(failure.body)).encode()))
+        headers.append((b"connection", b"close"))  # what was refused here may not have been read
         await send({"type": "http.response.start", "status": failure.status, "headers": headers})
         await send({"type": "http.response.body", "body": failure.body})
 

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from loom_py.serve.failures import HTTPError
 
-__all__ = ["ABORT", "REQUEST_ID", "ClientGoneError", "Exchange"]
-
-ABORT = "loom_py.abort"
-"""Where the server's protocol puts the function that drops the connection."""
+__all__ = ["REQUEST_ID", "ClientGoneError", "Exchange"]
 
 REQUEST_ID = "loom_py.request_id"
 
 
 class ClientGoneError(Exception):
-    """The client has hung up, or does not take what it is sent."""
+    """The client has hung up."""
 
 
 class Exchange:
     """One request: its headers, its body, and the answer. Used by the tasks of one request.
 
-    ``max_body`` is in bytes, ``body_timeout`` and ``write_timeout`` in seconds.
+    ``max_body`` is in bytes, ``body_timeout`` in seconds.
     """
 
     def __init__(
@@ -37,17 +33,14 @@ class Exchange:
         *,
         max_body: int,
         body_timeout: float,
-        write_timeout: float,
     ) -> None:
         self.headers = Headers(scope=scope)
         self.request_id: str = scope.get(REQUEST_ID, "")
         self.started = False
-        self._scope = scope
         self._receive = receive
         self._send = send
         self._max_body = max_body
         self._body_timeout = body_timeout
-        self._write_timeout = write_timeout
         self._writing = asyncio.Lock()
 
     # ── the request ──────────────────────────────────────────────────────────────────────
@@ -64,7 +57,7 @@ class Exchange:
                 415, "send the body as content-type application/json", code="unsupported_media_type"
             )
         if self.headers.get("content-encoding", "identity").lower() != "identity":
-            raise _unreadable("send the body without content-encoding")
+            raise HTTPError(415, "send the body without content-encoding", code="unsupported_media_type")
         length = self.headers.get("content-length", "")
         if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > self._max_body):
             raise self._too_large()
@@ -123,16 +116,9 @@ class Exchange:
         await self._write({"type": "http.response.start", "status": status, "headers": raw})
 
     async def _write(self, message: Message) -> None:
-        """Send, one at a time. Raises `ClientGoneError` where the client does not take it."""
+        """Send, one at a time. Raises `ClientGoneError` where the server says that nobody is there."""
         try:
-            async with self._writing, asyncio.timeout(self._write_timeout):
+            async with self._writing:
                 await self._send(message)
-        except TimeoutError:
-            abort: Any = self._scope.get(ABORT)
-            if abort is not None:
-                abort()
+        except OSError:  # of servers that keep to ASGI 2.4; others say nothing
             raise ClientGoneError from None
-
-
-def _unreadable(message: str) -> HTTPError:
-    return HTTPError(415, message, code="unsupported_media_type")

@@ -9,8 +9,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loom_py._log import get_logger
 from loom_py.errors import ConfigError
+from loom_py.keys._locking import exclusive
 
-__all__ = ["ApiKey", "KeyFile", "KeyRing", "NewKey", "new_key"]
+__all__ = ["ApiKey", "KeyFile", "KeyRing", "NewKey", "check_names", "new_key"]
 
 PREFIX = "loom-"
 """What every key begins with, so that scanners for leaked secrets can know it."""
@@ -30,6 +31,8 @@ LOOK_AGAIN = 1.0
 """Seconds after which a file of keys is looked at again."""
 
 _SCHEME = "sha256:"
+_NAME = "it must be 1 to 64 letters, digits or _ . @ - and begin with a letter or a digit"
+_HOW_TO_MAKE = "Make one with loom serve-key add NAME --keys FILE, or KeyFile(FILE).add(NAME)."
 _log = get_logger()
 
 
@@ -112,12 +115,11 @@ class KeyFile:
             data = json.loads(self.path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "it is no JSON in UTF-8"
-            raise self._problem(reason or type(exc).__name__, "Make one with KeyFile(path).add(…).") from None
+            raise self._problem(reason or type(exc).__name__, _HOW_TO_MAKE) from None
         if not isinstance(data, dict) or not isinstance(data.get("keys"), list):
-            raise self._problem('it must be {"keys": [...]}', "Make one with KeyFile(path).add(…).")
+            raise self._problem('it must be {"keys": [...]}', _HOW_TO_MAKE)
         keys = tuple(map(_checked, data["keys"]))
-        if len({key.name for key in keys}) < len(keys):
-            raise self._problem("two keys have the same name", "Remove one of them.")
+        check_names(keys, f"the file of keys {self.path}: ")
         return keys
 
     def add(self, name: str, **limits: Any) -> str:
@@ -125,29 +127,47 @@ class KeyFile:
 
         Raises `ConfigError` also where that name has a key already.
         """
-        known = self.load() if self.path.exists() else ()
-        if any(key.name == name for key in known):
-            raise ConfigError(f"there is a key named {name!r} already", field="name", hint="Remove it first.")
-        made = new_key(name, **limits)
-        self._write((*known, made.key))
+        with self._alone():
+            known = self.load() if self.path.exists() else ()
+            if any(key.name == name for key in known):
+                message = f"there is a key named {name!r} already"
+                raise ConfigError(message, field="name", hint="Remove it first.")
+            made = new_key(name, **limits)
+            self._write((*known, made.key))
         return made.secret
 
     def remove(self, name: str) -> bool:
         """Forget a key; whether there was one. Servers that use the file refuse it within a second."""
-        known = self.load()
-        left = tuple(key for key in known if key.name != name)
-        if len(left) < len(known):
-            self._write(left)
+        with self._alone():
+            known = self.load()
+            left = tuple(key for key in known if key.name != name)
+            if len(left) < len(known):
+                self._write(left)
         return len(left) < len(known)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else changes the file meanwhile: of two that do so at once, each would lose a key."""
+        real = self.path.resolve()
+        try:
+            lock = os.open(real.with_name(f".{real.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as exc:
+            raise self._problem(exc.strerror or "it cannot be written", None) from None
+        try:
+            with exclusive(lock):
+                yield
+        finally:
+            os.close(lock)
 
     def _write(self, keys: Iterable[ApiKey]) -> None:
         """Put the whole file in place at once: who reads it meanwhile sees the old one or the new."""
         data = {"keys": [key.model_dump(mode="json", exclude_none=True) for key in keys]}
-        draft = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}")
+        real = self.path.resolve()  # a link to it stays one
+        draft = real.with_name(f"{real.name}.{secrets.token_hex(4)}")
         try:
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(json.dumps(data, indent=2) + "\n")
-            draft.replace(self.path)
+            draft.replace(real)
         except OSError as exc:
             with suppress(OSError):
                 draft.unlink()
@@ -158,7 +178,7 @@ class KeyFile:
 
 
 class KeyRing:
-    """The keys a server knows. Safe for threads.
+    """The keys a server knows. Safe for threads. Raises `ConfigError` where two have one name.
 
     A file that becomes unreadable later is logged, and what it said last goes on to hold.
     """
@@ -175,7 +195,7 @@ class KeyRing:
         self._clock = clock
         self._lock = threading.Lock()
         self._stamp = None if file is None else _stamp(file)
-        self._loaded = () if file is None else file.load()
+        self._loaded = () if file is None else self._read(file)
         self._next_look = clock() + LOOK_AGAIN
 
     def find(self, secret: str) -> ApiKey | None:
@@ -201,17 +221,30 @@ class KeyRing:
             return
         self._stamp = stamp
         try:
-            self._loaded = file.load()
+            self._loaded = self._read(file)
         except ConfigError as exc:
             _log.warning("keys_unreadable", error=exc.message)
 
+    def _read(self, file: KeyFile) -> tuple[ApiKey, ...]:
+        loaded = file.load()
+        check_names((*self._fixed, *loaded))
+        return loaded
 
-def _stamp(file: KeyFile) -> tuple[int, int, int] | None:
+
+def check_names(keys: Sequence[ApiKey], where: str = "") -> None:
+    """Raises `ConfigError` where two keys have one name: they would share what each of them may use."""
+    if len({key.name for key in keys}) < len(keys):
+        raise ConfigError(
+            f"{where}two keys have the same name", field="keys", hint="Give one of them another."
+        )
+
+
+def _stamp(file: KeyFile) -> tuple[int, int, int, int] | None:
     try:
         found = file.path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _checked(fields: Any) -> ApiKey:
@@ -220,4 +253,5 @@ def _checked(fields: Any) -> ApiKey:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "key"
-        raise ConfigError(f"a key's {where}: {first['msg']}", field=where) from None
+        problem = _NAME if where == "name" else first["msg"]
+        raise ConfigError(f"a key's {where}: {problem}", field=where) from None

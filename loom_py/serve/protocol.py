@@ -5,38 +5,43 @@ from __future__ import annotations
 import asyncio
 import logging
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from loom_py.serve.exchange import ABORT
 from loom_py.serve.failures import HTTPError, failure_of
 
 __all__ = ["BoundedProtocol"]
+
+LEAST_TAKEN = 16 * 1024
+"""Bytes that a client takes within the time to write, or all that is left."""
 
 _quiet = logging.getLogger("loom_py.serve.http")
 _quiet.disabled = True  # what clients do wrong is answered, and a client that hangs up is no error
 
 
 class BoundedProtocol(H11Protocol):
-    """A connection on which a request's head must arrive in time, after the last answer as well.
+    """A connection on which a request's head must arrive in time, and answers must be taken in time.
 
     uvicorn bounds only the silence between requests, and any byte ends that silence; who sends a head
-    byte by byte would be waited for without end.
+    byte by byte, or does not read an answer, would be waited for without end.
     """
 
     max_connections = 2000
     header_timeout = 10.0
+    write_timeout = 30.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger = _quiet
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._has_begun = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, or turn away what is too many."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # what the system does not take at once is waited for
         if len(self.connections) > self.max_connections:
             message = f"{self.max_connections} connections are open already"
             self._say(HTTPError(503, message, code="too_many_connections", retry_after=1))
@@ -46,6 +51,7 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more to wait for."""
         self._head_has_come()
+        self._stop_write_timer()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -60,11 +66,15 @@ class BoundedProtocol(H11Protocol):
         else:
             self._expect_head()
 
-    def handle_events(self) -> None:
-        """Read what has arrived; a request may drop its own connection."""
-        super().handle_events()
-        if self.scope is not None:  # its task has not begun yet
-            cast("dict[str, Any]", self.scope)[ABORT] = self.transport.abort
+    def pause_writing(self) -> None:
+        """The client does not take what it is sent as fast as it comes."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        """The client has taken it all."""
+        self._stop_write_timer()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be read as HTTP. An answer that has begun is broken off: nothing fits into it."""
@@ -95,6 +105,22 @@ class BoundedProtocol(H11Protocol):
             self._say(HTTPError(408, message, code="request_timeout"))
         else:
             self.transport.close()
+
+    def _wait_for_reader(self) -> None:
+        left = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() > max(0, left - LEAST_TAKEN):
+                self.transport.abort()
+            else:
+                self._wait_for_reader()
+
+        self._write_timer = self.loop.call_later(self.write_timeout, look)
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _say(self, error: HTTPError) -> None:
         """Write a whole answer without the help of a state machine that may have given up, and hang up."""

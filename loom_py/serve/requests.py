@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 
 from loom_py.conversation import Conversation
-from loom_py.errors import InvalidRequestError, UnsupportedParameterError
+from loom_py.errors import UnsupportedParameterError
 from loom_py.messages import ContentPart, ImagePart, Message, TextPart, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.serve import wire
+from loom_py.serve.reading import invalid_field, read_json, refuse, spelled
 
-__all__ = ["Ask", "parse_chat", "read_json"]
+__all__ = ["Ask", "parse_chat"]
 
-_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+MOST_PARTS = 20_000
+MOST_BIASES = 1000
+
 _PENALTIES = ("presence_penalty", "frequency_penalty", "logit_bias")
 _NO_RESULT = "(The caller gave no result for this call.)"
 _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
@@ -50,44 +51,20 @@ class Ask:
         waiting = _waiting(known)
         given = {message.tool_call_id for message in new}
         if is_tools and not given <= {call.id for call in waiting}:
-            _refuse("the session waits for no such tool call", "messages", "tool_call_id is not known")
+            refuse("the session waits for no such tool call", "messages", "tool_call_id is not known")
         silent = [Message.tool(_NO_RESULT, call.id, call.name) for call in waiting if call.id not in given]
         return Conversation((*new, *silent) if is_tools else (*silent, *new), self.tools)
-
-
-def read_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises `InvalidRequestError` for anything else."""
-    try:
-        data = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
-    except UnicodeDecodeError:
-        _refuse("the body is not UTF-8")
-    except RecursionError:
-        _refuse("the body is nested too deeply")
-    except ValueError as exc:
-        at = f" at character {exc.pos}" if isinstance(exc, json.JSONDecodeError) else ""
-        _refuse(f"the body is not valid JSON{at}")
-    if not isinstance(data, dict):
-        _refuse(f"the body must be a JSON object, not {_KINDS.get(type(data), 'null')}")
-    if _HALF_PAIR.search(body):
-        try:
-            json.dumps(data, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            _refuse("the body holds half of a surrogate pair, which is no character")
-        except RecursionError:
-            _refuse("the body is nested too deeply")
-    return data
-
-
-_KINDS = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
 
 
 def parse_chat(body: bytes) -> Ask:
     """The request in ``body``. Raises `InvalidRequestError`, whose ``param`` names the field."""
     data = read_json(body)
+    _check_known(data)
+    _check_size(data)
     try:
         request = wire.ChatRequest.model_validate(data)
     except ValidationError as exc:
-        raise _invalid(exc) from None
+        raise invalid_field(exc, data) from None
     _check_supported(request)
     messages = _messages(request.messages)
     tools = tuple(map(_tool, request.tools or ()))
@@ -102,40 +79,36 @@ def parse_chat(body: bytes) -> Ask:
     try:
         ask.whole()
     except ValueError as exc:
-        _refuse(str(exc), "tools" if "tools" in str(exc) else "messages")
+        refuse(str(exc), "tools" if "tools" in str(exc) else "messages")
     return ask
 
 
-def _refuse(message: str, param: str | None = None, hint: str | None = None) -> NoReturn:
-    raise InvalidRequestError(message, param=param, hint=hint) from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _invalid(error: ValidationError) -> InvalidRequestError:
-    """The first problem in OpenAI's manner: the field by its path, never its value."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    path = ""
-    for step in first["loc"]:
-        if isinstance(step, int):
-            path += f"[{step}]"
-        elif step in wire.ChatRequest.model_fields or re.fullmatch(r"[a-z_]+", step):
-            path += f".{step}" if path else step
-    path = path[:200]
-    if first["type"] == "extra_forbidden":
-        return UnsupportedParameterError(
-            f"unrecognized request argument: {path or 'a field'}",
+def _check_known(data: dict[str, Any]) -> None:
+    """Raises `UnsupportedParameterError` for the first field that no request has."""
+    unknown = next((name for name in data if name not in wire.ChatRequest.model_fields), None)
+    if unknown is not None:
+        param = spelled([unknown]) or None
+        raise UnsupportedParameterError(
+            f"unrecognized request argument: {param or 'a field'}",
             code="unknown_parameter",
-            param=path or None,
+            param=param,
             hint="Leave it out.",
         )
-    if first["type"] == "missing":
-        return InvalidRequestError(
-            f"missing required parameter: {path}", code="missing_required_parameter", param=path
-        )
-    return InvalidRequestError(f"invalid value for {path}: {first['msg'].lower()}", param=path or None)
+
+
+def _check_size(data: dict[str, Any]) -> None:
+    """Raises `InvalidRequestError` for more than anybody says: to look at millions would take minutes."""
+    messages, biases = data.get("messages"), data.get("logit_bias")
+    lists = (
+        each.get(name)
+        for each in (messages if isinstance(messages, list) else ())
+        if isinstance(each, dict)
+        for name in ("content", "tool_calls")
+    )
+    if sum(len(each) for each in lists if isinstance(each, list)) > MOST_PARTS:
+        refuse(f"messages may have at most {MOST_PARTS:,} parts and tool calls in all", "messages")
+    if isinstance(biases, dict) and len(biases) > MOST_BIASES:
+        refuse(f"logit_bias may have at most {MOST_BIASES:,} tokens", "logit_bias")
 
 
 def _check_supported(request: wire.ChatRequest) -> None:
@@ -147,19 +120,20 @@ def _check_supported(request: wire.ChatRequest) -> None:
         "logprobs": (request.logprobs or request.top_logprobs) and "log probabilities are not given",
         "audio": request.audio is not None and "audio is not given",
         "modalities": request.modalities not in (None, ["text"]) and "an answer is text",
+        "moderation": request.moderation is not None and "moderation is not done here",
         "web_search_options": request.web_search_options is not None and "the agent has its own tools",
     }
     for param, problem in problems.items():
         if problem:
             raise UnsupportedParameterError(str(problem), param=param)
     if request.stream_options is not None and not request.stream:
-        _refuse("stream_options is for streams: set stream to true", "stream_options")
+        refuse("stream_options is for streams: set stream to true", "stream_options")
     if request.tool_choice not in (None, "none", "auto") and not request.tools:
-        _refuse("tool_choice names what to call, and no tools were given", "tool_choice")
+        refuse("tool_choice names what to call, and no tools were given", "tool_choice")
     if isinstance(request.tool_choice, wire.NamedTool):
         name = request.tool_choice.function.name
         if name not in {tool.function.name for tool in request.tools or ()}:
-            _refuse("tool_choice names a tool that is not in tools", "tool_choice")
+            refuse("tool_choice names a tool that is not in tools", "tool_choice")
 
 
 def _options(request: wire.ChatRequest) -> ChatOptions:
@@ -182,7 +156,7 @@ def _options(request: wire.ChatRequest) -> ChatOptions:
             extra_body=extra,
         )
     except ValueError as exc:
-        _refuse(str(exc))
+        refuse(str(exc))
 
 
 def _choice(choice: str | wire.NamedTool | None) -> str | None:
@@ -208,10 +182,10 @@ def _messages(given: Sequence[wire.WireMessage]) -> tuple[Message, ...]:
     for index, each in enumerate(given):
         where = f"messages[{index}]"
         if waiting and each.role != "tool":
-            _refuse("each of the tool calls must be followed by its result", where)
+            refuse("each of the tool calls must be followed by its result", where)
         if each.role == "tool":
             if each.tool_call_id not in waiting:
-                _refuse("a tool message must answer a call of the message before", f"{where}.tool_call_id")
+                refuse("a tool message must answer a call of the message before", f"{where}.tool_call_id")
             name = waiting.pop(each.tool_call_id)
             messages.append(Message.tool(_content(each, where), each.tool_call_id, name))
         elif each.role == "assistant":
@@ -220,17 +194,17 @@ def _messages(given: Sequence[wire.WireMessage]) -> tuple[Message, ...]:
                 for call in each.tool_calls or ()
             )
             if each.content is None and not calls:
-                _refuse("an assistant message needs content or tool_calls", f"{where}.content")
+                refuse("an assistant message needs content or tool_calls", f"{where}.content")
             waiting = {call.id: call.name for call in calls}
             if len(waiting) < len(calls):
-                _refuse("two tool calls have the same id", f"{where}.tool_calls")
+                refuse("two tool calls have the same id", f"{where}.tool_calls")
             messages.append(Message.assistant(_text(each, where), calls))
         elif each.role == "user":
             messages.append(Message.user(_content(each, where)))
         else:
             messages.append(Message.system(_text(each, where)))
     if waiting:
-        _refuse("the last message's tool calls have no results", "messages")
+        refuse("the last message's tool calls have no results", "messages")
     return tuple(messages)
 
 
@@ -239,13 +213,13 @@ def _text(given: wire.WireMessage, where: str) -> str:
     if given.content is None:
         if given.role == "assistant":
             return ""
-        _refuse(f"a {given.role} message needs content", f"{where}.content")
+        refuse(f"a {given.role} message needs content", f"{where}.content")
     if isinstance(given.content, str):
         return given.content
     texts = []
     for index, part in enumerate(given.content):
         if isinstance(part, wire.ImagePart):
-            _refuse("only the user shows images", f"{where}.content[{index}]")
+            refuse("only the user shows images", f"{where}.content[{index}]")
         texts.append(part.text if isinstance(part, wire.TextPart) else part.refusal)
     return "".join(texts)
 
@@ -262,7 +236,7 @@ def _content(given: wire.WireMessage, where: str) -> str | tuple[ContentPart, ..
             try:
                 parts.append(ImagePart.from_url(part.image_url.url, detail=part.image_url.detail))
             except ValueError as exc:
-                _refuse(str(exc), f"{where}.content[{index}].image_url.url")
+                refuse(str(exc), f"{where}.content[{index}].image_url.url")
         else:
             parts.append(TextPart(part.text if isinstance(part, wire.TextPart) else part.refusal))
     return tuple(parts)

@@ -18,10 +18,11 @@ from loom_py.agent import Agent
 from loom_py.errors import ConfigError
 from loom_py.serve.app import app_of
 from loom_py.serve.config import ServeConfig
+from loom_py.serve.files import connections_within
 from loom_py.serve.protocol import BoundedProtocol
 from loom_py.serve.service import Service
 
-__all__ = ["Server", "listen", "serve", "serving", "url_of"]
+__all__ = ["GRACE", "OnReady", "Server", "listen", "serve", "serving", "url_of"]
 
 GRACE = 2.0
 """Seconds for what was cut off to tell its client so."""
@@ -41,7 +42,11 @@ class Server(uvicorn.Server):
 
     def __init__(self, service: Service, on_ready: OnReady | None = None) -> None:
         config = service.config
-        limits = {"max_connections": config.max_connections, "header_timeout": config.header_timeout}
+        limits = {
+            "max_connections": connections_within(config.max_connections),
+            "header_timeout": config.header_timeout,
+            "write_timeout": config.write_timeout,
+        }
         super().__init__(
             uvicorn.Config(
                 app_of(service),
@@ -161,21 +166,29 @@ class Server(uvicorn.Server):
 
 def listen(config: ServeConfig) -> socket.socket:
     """The listening socket. Raises `ConfigError` where the address cannot be had."""
-    host = config.host.strip("[]")
-    listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, config.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+            config.host.strip("[]"),
+            config.port,
+            type=socket.SOCK_STREAM,
+            proto=socket.IPPROTO_TCP,
+            flags=socket.AI_PASSIVE,
         )[0]
-        listener = socket.socket(family, kind, protocol)
+    except (OSError, ValueError):  # a name may also be one that cannot be asked for
+        raise ConfigError(
+            f"cannot listen on {config.host!r}: it is no address of this machine",
+            field="host",
+            hint="Give an address such as 127.0.0.1, or 0.0.0.0 for all.",
+        ) from None
+    listener = socket.socket(family, kind, protocol)
+    try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as exc:
-        if listener is not None:
-            listener.close()
+        listener.close()
         raise ConfigError(
             f"cannot listen on {config.host}:{config.port}: {exc.strerror}",
             field="port",
@@ -203,15 +216,15 @@ def serve(
     connections belong to the server's event loop. Raises `ConfigError`.
     """
     config = config or ServeConfig()
-    service = Service(agents, config)
-    listener = listen(config)
+    with listen(config) as listener:
+        service = Service(agents, config)
 
-    async def run() -> Server:
-        server = Server(service, on_ready)
-        await server.serve(sockets=[listener])
-        return server
+        async def run() -> Server:
+            server = Server(service, on_ready)
+            await server.serve(sockets=[listener])
+            return server
 
-    return int(asyncio.run(run()).was_cut)
+        return int(asyncio.run(run()).was_cut)
 
 
 @contextmanager
@@ -222,8 +235,12 @@ def serving(agents: Agent | Mapping[str, Agent], config: ServeConfig | None = No
     the agents closed.
     """
     config = config or ServeConfig(port=0)
-    service = Service(agents, config)
     listener = listen(config)
+    try:
+        service = Service(agents, config)
+    except BaseException:
+        listener.close()
+        raise
     ready = threading.Event()
     found: list[Server | BaseException] = []
     loops: list[asyncio.AbstractEventLoop] = []

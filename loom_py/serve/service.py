@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from loom_py._log import get_logger
@@ -29,14 +30,19 @@ _log = get_logger()
 class Service:
     """The agents by their models' names, who may call them, and what is under way.
 
+    One of several workers does not keep sessions: the next chat may come to another.
     Raises `ConfigError` for agents that cannot be served, and for keys or a ledger that cannot be read.
     """
 
-    def __init__(self, agents: Agent | Mapping[str, Agent], config: ServeConfig) -> None:
+    def __init__(
+        self, agents: Agent | Mapping[str, Agent], config: ServeConfig, *, keeps_sessions: bool = True
+    ) -> None:
         self.agents = _named(agents)
         self.config = config
         self.callers = Callers.of(config)
-        self.sessions: SessionShelf | None = SessionShelf(config.max_sessions, config.session_ttl)
+        self.sessions: SessionShelf | None = None
+        if keeps_sessions:
+            self.sessions = SessionShelf(config.max_sessions, config.session_memory, config.session_ttl)
         self.metrics = Metrics(self.states)
         self.is_draining = False
         self.is_cut = False
@@ -59,9 +65,9 @@ class Service:
             )
         return found
 
-    def caller(self, exchange: Exchange) -> Caller:
+    def caller(self, headers: Headers) -> Caller:
         """Who sent the request. Raises `AuthenticationError`."""
-        return self.callers.identify(exchange.headers.get("authorization"))
+        return self.callers.identify(headers.get("authorization"))
 
     def exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         """A request with this server's limits."""
@@ -72,7 +78,6 @@ class Service:
             send,
             max_body=config.max_body,
             body_timeout=config.body_timeout,
-            write_timeout=config.write_timeout,
         )
 
     @contextmanager

@@ -138,10 +138,11 @@ class ChatRequest(BaseModel):
     n: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[str], Field(max_length=10)] | None = None
     functions: list[Any] | None = None
     function_call: Any = None
     audio: Any = None
+    moderation: Any = None
     web_search_options: Any = None
     # What is said for the bookkeeping of OpenAI's own service is taken and not used.
     metadata: dict[str, Any] | None = None

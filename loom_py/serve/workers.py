@@ -10,29 +10,38 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+
+from prometheus_client import multiprocess, values
 
 from loom_py._log import get_logger
 from loom_py.agent import Agent
 from loom_py.builder import AgentBuilder
 from loom_py.errors import ConfigError, LoomError
 from loom_py.serve.config import ServeConfig
+from loom_py.serve.metrics import MULTIPROCESS
+from loom_py.serve.server import GRACE, OnReady, Server, listen, serve, url_of
+from loom_py.serve.service import Service
 
 __all__ = ["run_server"]
 
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 READY, DRAIN, FORCE = b"r", b"d", b"f"
 
 START_SECONDS = 60.0
 """How long a worker may take to build its agents."""
 
+LOOK_SECONDS = 0.1
+"""How often to look whether a worker has died, or a signal has come."""
+
 RESTART_SECONDS = 1.0
 """How long to wait before a worker that died is replaced."""
 
+LAST_SECONDS = GRACE + 3.0
+"""How long a worker may take to end once its time is over, before it is killed."""
+
 _log = get_logger()
-OnReady = Callable[[str], object]
 
 
 def run_server(
@@ -61,8 +70,6 @@ def run_server(
 
 
 def _serve_alone(builders: Mapping[str, AgentBuilder], config: ServeConfig, on_ready: OnReady | None) -> int:
-    from loom_py.serve.server import serve
-
     with ExitStack() as stack:
         agents = _built(builders, stack)
         return serve(agents, config, on_ready=on_ready)
@@ -90,8 +97,6 @@ class _Supervisor:
         workers: int,
         on_ready: OnReady | None,
     ) -> None:
-        from loom_py.serve.server import listen
-
         self._builders = builders
         self._config = config
         self._workers = workers
@@ -99,27 +104,21 @@ class _Supervisor:
         self._listener = listen(config)
         self._children: dict[int, _Child] = {}
         self._signals = 0
-        self._worst = 0
 
     def run(self) -> int:
         """Start them, look after them, and end them; the exit code."""
-        from loom_py.serve.server import url_of
-
         folder = tempfile.mkdtemp(prefix="loom-serve-")
         os.environ[MULTIPROCESS] = folder
         before = {each: signal.signal(each, self._told) for each in (signal.SIGTERM, signal.SIGINT)}
         try:
-            for _ in range(self._workers):
+            while len(self._children) < self._workers and not self._signals:
                 self._start()
-            self._listener.setblocking(False)
             if self._on_ready is not None and not self._signals:
                 self._on_ready(url_of(self._listener))
             self._look_after()
             return self._end()
         finally:
-            self._tell(FORCE)
-            self._reap(block=True)
-            self._listener.close()
+            self._end(forced=True)
             for each, handler in before.items():
                 signal.signal(each, handler)
             del os.environ[MULTIPROCESS]
@@ -131,7 +130,7 @@ class _Supervisor:
     # ── workers ──────────────────────────────────────────────────────────────────────────
 
     def _start(self) -> None:
-        """Fork a worker and wait until it serves. Raises `ConfigError` with what it says went wrong."""
+        """Fork a worker and wait until it serves or a signal comes. Raises `ConfigError` if it cannot."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -140,22 +139,40 @@ class _Supervisor:
                 child.line.close()
             _work(self._builders, self._config, self._listener, theirs)
         theirs.close()
-        ours.settimeout(START_SECONDS)
-        self._children[pid] = _Child(pid, ours)
-        try:
-            said = _all_of(ours)
-        except TimeoutError:
-            said = b"it took too long to start"
-        if said != READY:
+        said = self._first_words(ours)
+        if said == READY:
+            self._children[pid] = _Child(pid, ours)
+            return
+        os.kill(pid, signal.SIGKILL)  # it serves nobody yet
+        os.waitpid(pid, 0)
+        ours.close()
+        if not self._signals:
             message = said.decode("utf-8", "replace") or "it ended without a word"
             raise ConfigError(f"a worker could not start: {message}", field="workers")
+
+    def _first_words(self, line: socket.socket) -> bytes:
+        """What a worker says of its start: one byte if it serves, else why not until it hangs up."""
+        line.settimeout(LOOK_SECONDS)
+        said, until = b"", time.monotonic() + START_SECONDS
+        while said != READY and not self._signals:
+            try:
+                part = line.recv(4096)
+            except TimeoutError:
+                if time.monotonic() < until:
+                    continue
+                return b"it took too long to start"
+            if not part:
+                break
+            said += part
+        return said
 
     def _look_after(self) -> None:
         """Until a signal comes: replace whoever dies."""
         while not self._signals:
-            time.sleep(0.1)
+            time.sleep(LOOK_SECONDS)
             for pid, code in self._reap():
                 _log.warning("worker_died", pid=pid, exit_code=code)
+            if len(self._children) < self._workers:
                 time.sleep(RESTART_SECONDS)
                 if not self._signals:
                     self._replace()
@@ -168,54 +185,44 @@ class _Supervisor:
             if not self._children:
                 raise
 
-    def _end(self) -> int:
-        """Let them finish; at once when a further signal comes."""
+    def _end(self, *, forced: bool = False) -> int:
+        """Let them finish; at once when a further signal comes. Who does not end in time is killed."""
+        config, worst = self._config, 0
         self._listener.close()
-        self._tell(DRAIN)
-        forced = False
+        self._tell(FORCE if forced else DRAIN)
+        patience = 0.0 if forced else config.drain_delay + config.drain_timeout
+        until = time.monotonic() + patience + LAST_SECONDS
         while self._children:
             if self._signals > 1 and not forced:
-                forced = True
+                forced, until = True, time.monotonic() + LAST_SECONDS
                 self._tell(FORCE)
-            self._worst = max([self._worst, *(abs(code) for _, code in self._reap())])
+            if time.monotonic() > until:
+                self._kill()
+            worst = max([worst, *(abs(code) for _, code in self._reap())])
             time.sleep(0.02)
-        return min(self._worst, 1)
+        return min(worst, 1)
+
+    def _kill(self) -> None:
+        for pid in self._children:
+            _log.warning("worker_killed", pid=pid)
+            os.kill(pid, signal.SIGKILL)
 
     def _tell(self, word: bytes) -> None:
         for child in self._children.values():
             with suppress(OSError):
                 child.line.sendall(word)
 
-    def _reap(self, *, block: bool = False) -> list[tuple[int, int]]:
+    def _reap(self) -> list[tuple[int, int]]:
         """Those that have ended, with their exit codes."""
         ended = []
         for pid, child in list(self._children.items()):
-            found, status = os.waitpid(pid, 0 if block else os.WNOHANG)
+            found, status = os.waitpid(pid, os.WNOHANG)
             if found:
                 ended.append((pid, os.waitstatus_to_exitcode(status)))
                 child.line.close()
                 del self._children[pid]
-                _forget_figures(pid)
+                multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
         return ended
-
-
-def _forget_figures(pid: int) -> None:
-    """What is under way in a process that ended is no longer."""
-    from pathlib import Path
-
-    for file in Path(os.environ[MULTIPROCESS]).glob(f"gauge_live*_{pid}.db"):
-        file.unlink(missing_ok=True)
-
-
-def _all_of(line: socket.socket) -> bytes:
-    """What a worker says of its start: one byte if it serves, else why not until it hangs up."""
-    said = line.recv(4096)
-    while said and said != READY:
-        more = line.recv(4096)
-        if not more:
-            break
-        said += more
-    return said
 
 
 # ── within a worker ──────────────────────────────────────────────────────────────────────
@@ -247,19 +254,13 @@ def _work(
 
 def _keep_figures_in_files() -> None:
     """Let prometheus_client look again at how it keeps figures: it was imported before the fork."""
-    from prometheus_client import values
-
     values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
 
 
 async def _serve_in_worker(
     agents: Mapping[str, Agent], config: ServeConfig, listener: socket.socket, line: socket.socket
 ) -> int:
-    from loom_py.serve.server import Server
-    from loom_py.serve.service import Service
-
-    service = Service(agents, config)
-    service.sessions = None
+    service = Service(agents, config, keeps_sessions=False)
     line.setblocking(False)
     server = Server(service, lambda _: line.send(READY))
     loop = asyncio.get_running_loop()

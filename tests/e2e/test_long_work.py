@@ -1,7 +1,7 @@
 """Long work in bounded memory: many tools, large results, long streams, long sessions.
 
-The bounds are those of ``docs/performance.md``. Memory is what Python allocates, by tracemalloc; where the wire
-has a part in it, it goes over real sockets.
+The bounds are those of ``docs/performance.md``. Memory is what Python allocates, by tracemalloc; where the
+wire has a part in it, it goes over real sockets.
 """
 
 from __future__ import annotations

@@ -188,6 +188,12 @@ def launch_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
         yield run
 
 
+@pytest.fixture
+def served_program() -> Path:
+    """``served.py``, for who starts it otherwise."""
+    return PROGRAM
+
+
 def body(text: str = "hello", **more: Any) -> dict[str, Any]:
     return {"model": "helper", "messages": [{"role": "user", "content": text}], **more}
 

@@ -1,8 +1,9 @@
 """The server that the tests talk to: ``served.py '{"config": {…}, "workers": 1}'``. It prints its URL.
 
 What its model does is said by the last message: ``slow N`` sends N words with a pause after each,
-``stock`` asks for the agent's own tool, ``weather`` for one of the caller's, ``fail`` raises an error that
-nobody expects, ``away`` one of the provider's; anything else is echoed.
+``block N`` holds up the event loop for N seconds, ``stock`` asks for the agent's own tool, ``weather`` for
+one of the caller's, ``fail`` raises an error that nobody expects, ``away`` one of the provider's; anything
+else is echoed.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 
-from loom_py import AgentBuilder, BaseProvider, ChatOptions, Message, Response, TokenUsage, ToolSpec
+from loom_py import Agent, AgentBuilder, BaseProvider, ChatOptions, Message, Response, TokenUsage, ToolSpec
 from loom_py.errors import AuthenticationError, RateLimitError, StreamInterruptedError
 from loom_py.events import FinalResponse, StreamEvent, TextDelta, ToolCallCompleted, ToolCallStarted
 from loom_py.llm.costs import Cost
@@ -92,6 +94,9 @@ class Echo(BaseProvider):
                 raise RuntimeError(SECRET)
             case ["away", *_]:
                 raise AuthenticationError(f"the key {SECRET} is wrong", deployment=SECRET)
+            case ["block", number, *_]:
+                time.sleep(float(number))
+                return ["at last"]
             case ["flood", number, *_]:
                 return ["x" * 1000] * int(number)
             case ["busy", *_]:
@@ -120,10 +125,22 @@ def builder(name: str = "helper") -> AgentBuilder:
     return AgentBuilder().with_llm(Echo()).with_tools(stock).with_name(name).with_retries(max_attempts=1)
 
 
+class SlowToBuild(AgentBuilder):
+    """Takes a minute."""
+
+    def build(self) -> Agent:
+        """The agent, much later."""
+        print("building", flush=True)
+        time.sleep(60)
+        return super().build()
+
+
 def main() -> int:
     """Serve what the command line says."""
     said = json.loads(sys.argv[1])
     config = ServeConfig(port=0, **said.get("config", {}))
+    if said.get("is_slow_to_build"):
+        return run_server({"helper": SlowToBuild()}, config, workers=2)
     agents = {"helper": builder()}
     if (url := said.get("agents_share")) is not None:
         agents["helper"] = agents["helper"].with_shared_state(url, prefix="served")

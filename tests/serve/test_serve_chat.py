@@ -13,14 +13,17 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from pydantic import BaseModel
 
 from loom_py import Agent, AgentBuilder, ScriptedProvider
 from loom_py.errors import ServiceUnavailableError
 from loom_py.llm.scripted import ScriptedRequest
 from loom_py.messages import ImagePart
 from loom_py.serve import serving
+from loom_py.serve.wire import ChatRequest
 
 Ask = Callable[..., dict[str, Any]]
+MISSING = "missing_required_parameter"
 WEATHER: Any = {
     "type": "function",
     "function": {
@@ -31,8 +34,8 @@ WEATHER: Any = {
 }
 
 
-def _user(text: str) -> Any:
-    return [{"role": "user", "content": text}]
+def _user(content: Any) -> Any:
+    return [{"role": "user", "content": content}]
 
 
 def _events(text: str) -> list[dict[str, Any]]:
@@ -156,53 +159,6 @@ def test_nothing_is_remembered_without_a_session(client: openai.OpenAI, agent: A
     assert agent.sessions() == ()
 
 
-def test_a_session_is_kept_by_the_server_and_hears_only_what_is_new(client: openai.OpenAI) -> None:
-    named = {"X-Session-Id": "ada-1"}
-    first: Any = [{"role": "system", "content": "be brief"}, *_user("one")]
-    client.chat.completions.create(model="helper", messages=first, extra_headers=named)
-    whole: Any = [*first, {"role": "assistant", "content": "echo one"}, *_user("history")]
-    found = client.chat.completions.create(model="helper", messages=whole, extra_headers=named)
-    told = "system: be brief | user: one | assistant: echo one | user: history"
-    assert found.choices[0].message.content == told
-    other = client.chat.completions.create(
-        model="helper", messages=_user("history"), extra_headers={"X-Session-Id": "bob"}
-    )
-    assert other.choices[0].message.content == "user: history"
-
-
-def test_a_session_is_forgotten_on_request(http: httpx2.Client, ask: Ask) -> None:
-    named = {"X-Session-Id": "ada"}
-    http.post("/v1/chat/completions", json=ask("one"), headers=named)
-    assert http.delete("/v1/sessions/ada").json()["deleted"] is True
-    assert http.delete("/v1/sessions/ada").status_code == 404
-    found = http.post("/v1/chat/completions", json=ask("history"), headers=named)
-    assert found.json()["choices"][0]["message"]["content"] == "user: history"
-
-
-def test_the_oldest_session_makes_room(start: Callable[..., str], ask: Ask, agent: Agent) -> None:
-    with httpx2.Client(base_url=start(max_sessions=2)) as http:
-        for name in ("a", "b", "c"):
-            http.post("/v1/chat/completions", json=ask(name), headers={"X-Session-Id": name})
-        assert len(agent.sessions()) == 2
-        assert http.delete("/v1/sessions/a").status_code == 404
-        assert http.delete("/v1/sessions/c").status_code == 200
-
-
-def test_a_chat_that_fails_is_no_part_of_its_session(http: httpx2.Client, ask: Ask, agent: Agent) -> None:
-    named = {"X-Session-Id": "ada"}
-    assert http.post("/v1/chat/completions", json=ask("fail"), headers=named).status_code == 502
-    assert agent.sessions() == ()
-    found = http.post("/v1/chat/completions", json=ask("history"), headers=named)
-    assert found.json()["choices"][0]["message"]["content"] == "user: history"
-
-
-@pytest.mark.parametrize("name", [b"", b"a b", b"x" * 129, b"../etc", b"\xc3\xa4"])
-def test_a_session_name_is_plain(http: httpx2.Client, ask: Ask, name: bytes) -> None:
-    found = http.post("/v1/chat/completions", json=ask(), headers=[(b"X-Session-Id", name)])
-    assert found.status_code == 400
-    assert found.json()["error"]["code"] == "invalid_session_id"
-
-
 def test_images_and_options_reach_the_model() -> None:
     seen: list[ScriptedRequest] = []
 
@@ -320,36 +276,6 @@ def test_the_callers_tools_are_returned_to_the_caller(client: openai.OpenAI, str
     assert found.choices[0].message.content == "echo rain"
 
 
-def test_a_session_goes_on_with_the_results_of_the_callers_tools(client: openai.OpenAI) -> None:
-    named = {"X-Session-Id": "ada"}
-    found = client.chat.completions.create(
-        model="helper", messages=_user("weather"), tools=[WEATHER], extra_headers=named
-    )
-    (call,) = found.choices[0].message.tool_calls or []
-    messages: Any = [
-        *_user("weather"),
-        found.choices[0].message.model_dump(exclude_none=True),
-        {"role": "tool", "tool_call_id": call.id, "content": "rain"},
-    ]
-    found = client.chat.completions.create(
-        model="helper", messages=messages, tools=[WEATHER], extra_headers=named
-    )
-    assert found.choices[0].message.content == "echo rain"
-    found = client.chat.completions.create(model="helper", messages=_user("history"), extra_headers=named)
-    assert found.choices[0].message.content == (
-        "user: weather | assistant:  | tool: rain | assistant: echo rain | user: history"
-    )
-
-
-def test_a_session_does_not_wait_for_ever_for_a_callers_tool(client: openai.OpenAI) -> None:
-    named = {"X-Session-Id": "ada"}
-    client.chat.completions.create(
-        model="helper", messages=_user("weather"), tools=[WEATHER], extra_headers=named
-    )
-    found = client.chat.completions.create(model="helper", messages=_user("history"), extra_headers=named)
-    assert "tool: (The caller gave no result" in str(found.choices[0].message.content)
-
-
 def test_tool_choice_none_offers_the_model_no_tool_of_the_callers(client: openai.OpenAI) -> None:
     found = client.chat.completions.create(
         model="helper", messages=_user("weather"), tools=[WEATHER], tool_choice="none"
@@ -459,7 +385,9 @@ def test_a_client_that_hangs_up_ends_its_chat_at_once(url: str, ask: Ask, agent:
         ({"logprobs": True}, "logprobs", "unsupported_parameter"),
         ({"functions": [{}]}, "functions", "unsupported_parameter"),
         ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
+        ({"moderation": {"model": "x"}}, "moderation", "unsupported_parameter"),
         ({"colour": "red"}, "colour", "unknown_parameter"),
+        ({"a colour\n": "red"}, None, "unknown_parameter"),
         ({"model": 5}, "model", "invalid_request_error"),
         ({"messages": []}, "messages", "invalid_request_error"),
         ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role", "invalid_request_error"),
@@ -470,6 +398,22 @@ def test_a_client_that_hangs_up_ends_its_chat_at_once(url: str, ask: Ask, agent:
             "messages[0].tool_call_id",
             "invalid_request_error",
         ),
+        ({"messages": [None]}, "messages[0]", "invalid_request_error"),
+        (
+            {"messages": _user([{"type": "input_audio"}])},
+            "messages[0].content[0].type",
+            "invalid_request_error",
+        ),
+        (
+            {"messages": _user([{"type": "text"}])},
+            "messages[0].content[0].text",
+            "missing_required_parameter",
+        ),
+        ({"messages": _user([{"text": "x"}])}, "messages[0].content[0].type", "missing_required_parameter"),
+        ({"messages": _user(5)}, "messages[0].content", "invalid_request_error"),
+        ({"stop": ["a", None]}, "stop[1]", "invalid_request_error"),
+        ({"logit_bias": {"a secret": "x"}}, "logit_bias", "invalid_request_error"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "any"}}, "tool_choice.type", "invalid_request_error"),
         ({"temperature": 3}, "temperature", "invalid_request_error"),
         ({"max_tokens": 0}, "max_tokens", "invalid_request_error"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_request_error"),
@@ -489,7 +433,39 @@ def test_what_cannot_be_done_is_refused_by_name(
     assert len(error["message"]) > 15
 
 
-def test_what_is_refused_is_not_quoted(http: httpx2.Client, ask: Ask) -> None:
-    found = http.post("/v1/chat/completions", json=ask(temperature="a password"))
+@pytest.mark.parametrize(
+    "change", [{"temperature": "a password"}, {"messages": _user([{"type": "a password"}])}]
+)
+def test_what_is_refused_is_not_quoted(http: httpx2.Client, ask: Ask, change: dict[str, Any]) -> None:
+    found = http.post("/v1/chat/completions", json=ask() | change)
     assert found.status_code == 400
     assert "password" not in found.text
+
+
+def test_every_setting_of_openais_client_is_known() -> None:
+    from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+
+    assert set(CompletionCreateParamsBase.__annotations__) | {"stream"} == set(ChatRequest.model_fields)
+
+
+def test_openais_client_reads_an_answer_as_a_model_of_pydantics() -> None:
+    class City(BaseModel):
+        name: str
+
+    with (
+        AgentBuilder()
+        .with_llm(ScriptedProvider(lambda _: '{"name": "Oslo"}'))
+        .with_name("map")
+        .build() as agent,
+        serving(agent) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="x") as client,
+    ):
+        found = client.chat.completions.parse(model="map", messages=_user("?"), response_format=City)
+        assert found.choices[0].message.parsed == City(name="Oslo")
+        with client.chat.completions.stream(model="map", messages=_user("?"), response_format=City) as stream:
+            assert stream.get_final_completion().choices[0].message.parsed == City(name="Oslo")
+
+
+def test_another_api_of_openais_says_where_chats_go(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="Chats go to /v1/chat/completions"):
+        client.responses.create(model="helper", input="hello")

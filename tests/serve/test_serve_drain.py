@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -129,9 +132,28 @@ def test_workers_share_their_figures_and_a_dead_one_is_replaced(launch: Any, ask
     chat()
 
 
-def _children(pid: int) -> list[int]:
-    from pathlib import Path
+async def test_a_worker_that_does_not_end_is_killed(launch: Any, ask: Ask) -> None:
+    server = launch(workers=2, drain_timeout=0.1)
+    async with httpx2.AsyncClient(verify=False, timeout=30) as client:
+        chat = asyncio.create_task(client.post(f"{server.url}/v1/chat/completions", json=ask("block 60")))
+        await asyncio.sleep(0.5)
+        server.terminate()
+        assert await asyncio.to_thread(server.ended, 15) == 1
+        with pytest.raises(httpx2.TransportError):
+            await chat
 
+
+def test_workers_that_still_start_end_with_the_signal(served_program: Path) -> None:
+    said = json.dumps({"is_slow_to_build": True})
+    command = [sys.executable, str(served_program), said]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "building\n"
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def _children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 

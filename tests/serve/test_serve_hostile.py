@@ -5,11 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+
+from loom_py.errors import InvalidRequestError
+from loom_py.serve.requests import parse_chat
 
 HEAD = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
@@ -76,6 +84,7 @@ BODIES: dict[str, tuple[bytes, int, str]] = {
     "a bare NUL": (b'{"model": "he\x00lper"}', 400, "not valid JSON"),
     "NaN": (b'{"model": "helper", "temperature": NaN}', 400, "not valid JSON"),
     "a number of 5000 digits": (b'{"seed": ' + b"9" * 5000 + b"}", 400, "not valid JSON"),
+    "more than any number": (b'{"model": "helper", "logit_bias": {"1": 1e999}}', 400, "not valid JSON"),
     "half a pair": (
         rb'{"model": "helper", "messages": [{"role": "user", "content": "\ud800"}]}',
         400,
@@ -91,6 +100,33 @@ def test_a_body_that_is_none_is_a_clear_error(server: Any, name: str) -> None:
     found, error = _parsed(_post(server, body))
     assert (found, message in error["message"]) == (status, True), error
     assert error["type"] == "invalid_request_error"
+
+
+def _many(item: str, number: int) -> str:
+    return ",".join([item] * number)
+
+
+BIASES = ",".join(f'"{number}": "b"' for number in range(300_000))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"role": "user", "content": [' + _many("5", 10**6) + "]}",
+        _many('{"role": "user", "content": [' + _many("5", 1000) + "]}", 1000),
+        '{"role": "user", "content": [' + _many('{"type": "text", "text": ""}', 100_000) + "]}",
+        '{"role": "assistant", "tool_calls": [' + _many("{}", 500_000) + "]}",
+        '{"role": "user", "content": ""}], "logit_bias": {' + BIASES + '}, "stop": [',
+        '{"role": "user", "content": ""}], "modalities": [' + _many("5", 10**6),
+        '{"role": "user", "content": ""}], ' + _many('"a": 5', 10**6) + ', "stop": [',
+    ],
+    ids=["parts", "lists of parts", "good parts", "calls", "dict", "list", "fields"],
+)
+def test_a_body_of_millions_is_refused_at_once(body: str) -> None:
+    began = time.process_time()
+    with pytest.raises(InvalidRequestError):
+        parse_chat(f'{{"model": "helper", "messages": [{body}]}}'.encode())
+    assert time.process_time() - began < 1.5
 
 
 def test_a_body_of_deep_tools_is_no_harm(server: Any) -> None:
@@ -221,6 +257,27 @@ def test_too_many_connections_are_told_so(server: Any) -> None:
     time.sleep(0.1)
 
 
+def test_more_connections_than_files_are_told_so(served_program: Path) -> None:
+    limited = f"ulimit -n 100; exec {sys.executable} {served_program} '{{}}'"
+    with subprocess.Popen(
+        ["bash", "-c", limited], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        url = urlsplit(server.stdout.readline().strip())
+        assert url.hostname is not None
+        assert url.port is not None
+        lines = []
+        for _ in range(60):
+            lines.append(socket.create_connection((url.hostname, url.port), 5))
+            time.sleep(0.005)
+        assert _parsed(lines[-1].recv(65536))[1]["code"] == "too_many_connections"
+        for line in lines:
+            line.close()
+        server.terminate()
+        _, log = server.communicate(timeout=20)
+    assert "Traceback" not in log
+
+
 def test_a_client_that_does_not_read_its_stream_is_given_up(server: Any) -> None:
     def counts() -> list[int]:
         answer = _post(server, _asking("counts"))
@@ -239,6 +296,53 @@ def test_a_client_that_does_not_read_its_stream_is_given_up(server: Any) -> None
         while counts()[2] == cancelled:
             assert time.monotonic() < end
             time.sleep(0.1)
+
+
+def test_a_client_that_does_not_read_a_whole_answer_is_given_up(server: Any) -> None:
+    body = _asking("flood 20000")
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        line.settimeout(5)
+        line.connect(server.address)
+        line.sendall(f"{HEAD}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        time.sleep(2.5)  # its answer is complete for the server, and it would idle for 75 s
+        found = 0
+        with suppress(ConnectionResetError):
+            while part := line.recv(2**20):
+                found += len(part)
+    assert found < 20_000_000  # the rest was dropped, and the line with it
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_answer(server: Any) -> None:
+    body = _asking("flood 8000")
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(5)
+        line.connect(server.address)
+        line.sendall(f"{HEAD}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        found, began = 0, time.monotonic()
+        while part := line.recv(200_000):
+            found += len(part)
+            time.sleep(max(0.0, began + found / 4_000_000 - time.monotonic()))
+    assert found >= 8_000_000
+    assert time.monotonic() - began > 1.5  # longer than the 0.6 s in which a client must take something
+
+
+def test_two_ways_to_end_a_body_are_refused_and_what_follows_is_not_read(server: Any) -> None:
+    body = _asking("one")
+    raw = f"{HEAD}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n{body}\r\n0\r\n\r\n"
+    answer = server.say(f"{raw}GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    status, error = _parsed(answer)
+    assert (status, error["code"]) == (400, "invalid_http")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Content-Type", "X-Session-Id"])
+def test_a_header_that_decides_is_sent_once(server: Any, name: str) -> None:
+    raw = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n{name}: a\r\n{name}: b\r\n\r\n"
+    status, error = _parsed(server.say(raw.encode()))
+    assert (status, error["code"]) == (400, "invalid_http")
+    assert name.lower() in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,24 @@ def test_a_file_of_keys_is_for_its_owner_alone(tmp_path: Path) -> None:
         file.add("ada")
     assert file.remove("ada") is True
     assert file.remove("ada") is False
-    assert [path.name for path in tmp_path.iterdir()] == ["keys.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".keys.json.lock", "keys.json"]
+
+
+def test_keys_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "keys.json")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: file.add(f"key-{number}"), range(24)))
+    assert len(file.load()) == 24
+
+
+def test_a_link_to_a_file_of_keys_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "keys.json"
+    link.symlink_to(tmp_path / "real" / "keys.json")
+    KeyFile(link).add("ada")
+    KeyFile(link).add("bob")
+    assert link.is_symlink()
+    assert [key.name for key in KeyFile(tmp_path / "real" / "keys.json").load()] == ["ada", "bob"]
 
 
 def test_a_file_that_others_may_change_is_not_trusted(tmp_path: Path) -> None:
@@ -157,6 +174,25 @@ def test_a_key_is_given_and_taken_while_the_server_runs(
     assert _post(url, ask(), bob).status_code == 200  # what was known last goes on to hold
 
 
+def test_a_file_that_is_put_right_is_read_again(tmp_path: Path, start: Callable[..., str], ask: Ask) -> None:
+    file = KeyFile(tmp_path / "keys.json")
+    file.add("ada")
+    url = start(keys_file=file.path)
+    bob = file.add("bob")
+    file.path.chmod(0o666)
+    time.sleep(1.1)
+    assert _post(url, ask(), bob).status_code == 401
+    file.path.chmod(0o600)  # which changes neither its size nor when it was written
+    _until(lambda: _post(url, ask(), bob).status_code == 200)
+
+
+def test_a_name_is_that_of_one_key(tmp_path: Path, build: Callable[[], Agent]) -> None:
+    KeyFile(tmp_path / "keys.json").add("ada", requests_per_minute=1)
+    config = ServeConfig(keys=(new_key("ada").key,), keys_file=tmp_path / "keys.json")
+    with build() as agent, pytest.raises(ConfigError, match="two keys have the same name"):
+        create_app(agent, config)
+
+
 def _until(is_so: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
     while not is_so():
@@ -202,6 +238,22 @@ def test_tokens_a_minute_are_what_was_really_used(start: Callable[..., str], ask
     # 15 tokens each, by the model's own count; the estimate before is less.
     assert [_post(url, ask("hi"), made.secret).status_code for _ in range(3)] == [200] * 3
     assert _post(url, ask("hi"), made.secret).status_code == 429
+
+
+def test_a_chat_that_fails_uses_none_of_the_tokens_a_minute(start: Callable[..., str], ask: Ask) -> None:
+    made = new_key("ada", tokens_per_minute=1000)
+    url = start(keys=(made.key,))
+    assert _post(url, ask("away", max_tokens=900), made.secret).status_code == 502
+    assert _post(url, ask("slow 5", max_tokens=900), made.secret).status_code == 200
+
+
+def test_who_uses_too_many_tokens_is_told_how_long_to_wait(start: Callable[..., str], ask: Ask) -> None:
+    made = new_key("ada", tokens_per_minute=1000)
+    url = start(keys=(made.key,))
+    assert _post(url, ask(), made.secret).status_code == 200
+    refused = _post(url, ask(max_tokens=2000), made.secret)  # a small one would go at once
+    assert refused.status_code == 429
+    assert 55 < int(refused.headers["retry-after"]) <= 61
 
 
 def test_a_budget_pays_for_what_was_spent_and_no_more(start: Callable[..., str], ask: Ask) -> None:
@@ -323,11 +375,26 @@ def test_a_port_that_is_taken_is_a_clear_error(url: str, agent: Agent) -> None:
         pass
 
 
+@pytest.mark.parametrize("host", ["no-such-name.invalid", "a" * 300, ".x", "a\0b", "192.0.2.1"])
+def test_an_address_that_cannot_be_had_is_a_clear_error(build: Callable[[], Agent], host: str) -> None:
+    config = ServeConfig(host=host, port=0, keys=(new_key("ada").key,))
+    with (
+        build() as agent,
+        pytest.raises(ConfigError, match="cannot listen on"),
+        serving(agent, config),
+    ):
+        pass
+
+
 def test_origins_that_are_named_may_call(start: Callable[..., str]) -> None:
     url = start(cors_origins=("https://chat.example",))
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    headers = "authorization, content-type, x-session-id, x-stainless-lang"  # OpenAI's client for browsers
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": headers}
     mine = httpx2.options(f"{url}/v1/chat/completions", headers={"Origin": "https://chat.example", **asked})
+    assert mine.status_code == 200
     assert mine.headers["access-control-allow-origin"] == "https://chat.example"
+    assert "x-stainless-lang" in mine.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in mine.headers
     other = httpx2.options(f"{url}/v1/chat/completions", headers={"Origin": "https://evil.example", **asked})
     assert "access-control-allow-origin" not in other.headers
 

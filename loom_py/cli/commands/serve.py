@@ -20,7 +20,7 @@ def serve(
     agents: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[AGENT.yaml]...",
+            metavar="AGENT.yaml",
             help="The agents; without any, a bare model.",
             autocompletion=yaml_files,
         ),
