@@ -16,6 +16,7 @@ import uvicorn
 from loom_py._log import get_logger
 from loom_py.agent import Agent
 from loom_py.errors import ConfigError
+from loom_py.serve import loops
 from loom_py.serve.app import app_of
 from loom_py.serve.config import ServeConfig
 from loom_py.serve.files import connections_within
@@ -219,12 +220,12 @@ def serve(
     with listen(config) as listener:
         service = Service(agents, config)
 
-        async def run() -> Server:
+        async def main() -> Server:
             server = Server(service, on_ready)
             await server.serve(sockets=[listener])
             return server
 
-        return int(asyncio.run(run()).was_cut)
+        return int(loops.run(main()).was_cut)
 
 
 @contextmanager
@@ -243,17 +244,17 @@ def serving(agents: Agent | Mapping[str, Agent], config: ServeConfig | None = No
         raise
     ready = threading.Event()
     found: list[Server | BaseException] = []
-    loops: list[asyncio.AbstractEventLoop] = []
+    running: list[asyncio.AbstractEventLoop] = []
 
-    async def run() -> None:
-        loops.append(asyncio.get_running_loop())
+    async def main() -> None:
+        running.append(asyncio.get_running_loop())
         server = Server(service, lambda _: ready.set())
         found.append(server)
         await server.serve(sockets=[listener])
 
     def target() -> None:
         try:
-            asyncio.run(run())
+            loops.run(main())
         except BaseException as exc:  # noqa: BLE001 - raised again in the thread that waits
             found.insert(0, exc)
         finally:
@@ -269,5 +270,5 @@ def serving(agents: Agent | Mapping[str, Agent], config: ServeConfig | None = No
         yield server.url
     finally:
         with suppress(RuntimeError):  # the loop has ended by itself
-            loops[0].call_soon_threadsafe(server.drain)
+            running[0].call_soon_threadsafe(server.drain)
         thread.join()

@@ -20,6 +20,7 @@ from loom_py._log import get_logger
 from loom_py.agent import Agent
 from loom_py.builder import AgentBuilder
 from loom_py.errors import ConfigError, LoomError
+from loom_py.serve import loops
 from loom_py.serve.config import ServeConfig
 from loom_py.serve.metrics import MULTIPROCESS
 from loom_py.serve.server import GRACE, OnReady, Server, listen, serve, url_of
@@ -239,7 +240,7 @@ def _work(
         _keep_figures_in_files()
         with ExitStack() as stack:
             agents = _built(builders, stack)
-            code = asyncio.run(_serve_in_worker(agents, config, listener, line))
+            code = loops.run(_serve_in_worker(agents, config, listener, line))
     except LoomError as exc:
         with suppress(OSError):
             line.sendall(exc.message.encode("utf-8", "replace"))
