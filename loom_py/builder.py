@@ -310,6 +310,7 @@ class AgentBuilder:
         max_tokens: int | None = None,
         temperature: float | None = None,
         timeout: float | None = None,
+        prices: Mapping[str, PriceSetting] | None = None,
         **settings: Any,
     ) -> AgentBuilder:
         """A model that Ollama serves (package ``loom-ollama``)."""
@@ -320,6 +321,7 @@ class AgentBuilder:
             max_tokens=max_tokens,
             temperature=temperature,
             timeout=timeout,
+            prices=prices,
             **settings,
         )
 

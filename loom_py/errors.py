@@ -471,8 +471,8 @@ class ContentFilterError(ProviderError):
 class RateLimitError(ProviderError):
     """Too many requests or tokens (429). ``retry_after`` is in seconds.
 
-    ``kind`` is ``"tokens"``, ``"requests"``, ``"capacity"`` or ``"daily"``, where the server said
-    which limit it was.
+    ``kind`` is ``"tokens"``, ``"requests"``, ``"capacity"``, ``"daily"``, or ``"credit"`` where the account's
+    money is used up and no waiting helps; ``None`` where the server did not say which limit it was.
     """
 
     code = "rate_limit_exceeded"

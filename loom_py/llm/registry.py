@@ -12,6 +12,7 @@ The object it names is a factory: called with settings as keyword arguments, it 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -232,11 +233,15 @@ def _normalised(name: str) -> str:
     return text
 
 
+_UNKNOWN = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
 def _reason(exc: Exception) -> str:
     """What was wrong with the settings; never their values, which may be secret."""
     problems: Any = getattr(exc, "errors", None)
     if not callable(problems):
-        return str(exc) or type(exc).__name__
+        unknown = _UNKNOWN.search(str(exc))
+        return f"there is no setting {unknown[1]!r}" if unknown else str(exc) or type(exc).__name__
     found: Any = problems(include_url=False, include_input=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
 

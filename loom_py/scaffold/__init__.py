@@ -23,7 +23,7 @@ MAX_NAME = 40
 
 @dataclass(frozen=True, slots=True)
 class PluginNames:
-    """What a plugin is called: ``my-llm`` makes ``loom-my-llm``, ``loom_my_llm``, ``MyLlm`` and ``MY_LLM``."""
+    """What a plugin is called: ``my-llm`` is ``loom-my-llm``, ``loom_my_llm``, ``MyLlm``, ``MY_LLM``."""
 
     provider: str
 

@@ -36,7 +36,7 @@ def test_a_new_package_installs_and_passes_its_own_tests(name: str, tmp_path: Pa
     install = ("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "-q")
     run(*install, "--target", str(site), str(folder), cwd=tmp_path)
     told = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder, PYTHONPATH=str(site))
-    assert "3 passed" in told
+    assert "5 passed" in told
 
 
 def test_nothing_of_the_template_s_name_is_left(tmp_path: Path) -> None:

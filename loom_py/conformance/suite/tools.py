@@ -243,11 +243,22 @@ def unknown_tool(stage: Stage) -> None:
             expect_equal(seen, [("delete_everything", {"sure": True})], "the tool calls")
 
 
+@scenario("tools/tool-choice-none", "tools", "requests")
+def tool_choice_none(stage: Stage) -> None:
+    """With the choice "none" the service is told so, or offered no tool at all."""
+    options = ChatOptions(tool_choice="none")
+    with stage.provider(Answer("Yes.")) as provider:
+        stage.call(provider, "chat", "Hello", (WEATHER, CLOCK), options).whole()
+        request = stage.last_request
+    seen = f"{len(request.tools)} tools, choice {request.options.tool_choice!r}"
+    expect(not request.tools or request.options.tool_choice == "none", "no tool to choose", seen)
+
+
 @scenario("tools/tool-choice", "tools", "tool_choice", "requests")
 def tool_choice(stage: Stage) -> None:
-    """A choice among the tools reaches the service: none, required, or one by its name."""
+    """A tool call that is demanded is demanded of the service: any, or one tool by its name."""
     with stage.provider(Answer("Yes.")) as provider:
-        for choice in ("none", "required", CLOCK.name):
+        for choice in ("required", CLOCK.name):
             stage.call(provider, "chat", "Hello", (WEATHER, CLOCK), ChatOptions(tool_choice=choice)).whole()
             request = stage.last_request
             expect_equal(len(request.tools), 2, "the number of tools")

@@ -37,7 +37,7 @@ _INSTEAD = re.compile(r"use '(\w+)' instead", re.IGNORECASE)
 _TOOLS_NEED_RESPONSES = re.compile(r"function tools with reasoning_effort", re.IGNORECASE)
 _NEEDS_RESPONSES = re.compile(r"only supported in v1/responses|use (the )?/?(v1/)?responses", re.IGNORECASE)
 _WRONG_MODEL = re.compile(r"does not work with the specified model, ([\w.-]*\w)", re.IGNORECASE)
-_UNRECOGNIZED = re.compile(r"unrecognized request arguments? supplied: (\w+)", re.IGNORECASE)
+_UNRECOGNIZED = re.compile(r"(?:unrecognized|incompatible) request arguments? supplied: (\w+)", re.IGNORECASE)
 _ONE_VALUE = re.compile(r"supported values (are|include)", re.IGNORECASE)
 
 
@@ -81,12 +81,13 @@ class Lessons:
 
     def after(self, error: LoomError, body: Mapping[str, Any], *, may_switch: bool) -> Lessons | None:
         """These lessons and the one in ``error``; ``None`` where it teaches nothing new."""
+        is_refusal = isinstance(error, (InvalidRequestError, NotFoundError))
+        if is_refusal and may_switch and "messages" in body and (switched := self._switched(error.message)):
+            return switched
         if not isinstance(error, InvalidRequestError) or isinstance(error, ContextLengthError):
             return None
         if error.provider_code == "invalid_encrypted_content" and self.carry_reasoning:
             return replace(self, carry_reasoning=False)
-        if may_switch and "messages" in body and (switched := self._switched(error.message)):
-            return switched
         name = _refused_parameter(error)
         if name in KEPT or _json_at(body, name) is None:
             return None

@@ -56,6 +56,11 @@ class ServiceConfig(Protocol):
         ...
 
     @property
+    def account(self) -> str | None:
+        """Whose quota calls count against, where address and target do not tell."""
+        ...
+
+    @property
     def chat_version(self) -> str:
         """The dated API version of chat completions; empty where the API has none."""
         ...

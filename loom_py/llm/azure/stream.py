@@ -66,6 +66,9 @@ class Assembly:
         """Whether any text or tool call has come."""
         return bool(self._text)
 
+    def done(self) -> None:
+        """The end mark has come."""
+
     def calls(self) -> tuple[ToolCall, ...]:
         """The tool calls as they have come so far."""
         return ()
@@ -318,7 +321,7 @@ class StreamDecoder:
         for payload in self._reader.feed(data):
             self.payloads += 1
             if payload[:1] != b"{" and payload.strip() == b"[DONE]":
-                self._done = True
+                self._end()
                 continue
             assembler, repeats = self.assembler, self._repeats
             if (text := repeats.text(payload)) is not None:
@@ -331,6 +334,10 @@ class StreamDecoder:
             else:
                 repeats.forget()
                 yield from assembler.feed(chunk)
+
+    def _end(self) -> None:
+        self._done = True
+        self.assembler.done()
 
     def _text_in(self, payload: bytes) -> str:
         return self.assembler.text_of(self._chunk(payload))
@@ -364,7 +371,7 @@ class StreamDecoder:
     def _last_payload(self, rest: bytes) -> list[StreamEvent]:
         """An event whose closing empty line never came: taken if it is whole in itself."""
         if rest.strip() == b"[DONE]":
-            self._done = True
+            self._end()
             return []
         try:
             chunk = self._loads(rest)

@@ -51,12 +51,13 @@ class Surface:
     encode: Callable[..., dict[str, Any]]
     decode: Callable[[Any, EncodedTools], Response]
     assembler: Callable[[EncodedTools], StreamAssembler | ResponsesAssembler]
+    decoder: type[StreamDecoder] = StreamDecoder
 
     def stream_decoder(
         self, tools: EncodedTools, loads: Callable[[bytes], Any] = STANDARD.loads
     ) -> StreamDecoder:
         """What puts a streamed answer of this surface together, its JSON read by ``loads``."""
-        return StreamDecoder(tools, self.assembler(tools), self.decode, loads)
+        return self.decoder(tools, self.assembler(tools), self.decode, loads)
 
 
 def _encode_chat(

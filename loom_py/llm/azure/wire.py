@@ -296,8 +296,9 @@ def finish(response: Response, verdicts: Any) -> Response:
     if response.finish_reason == "length" and not response.message and not response.tool_calls:
         reasoning = response.tokens_used.reasoning
         spent = f", {reasoning} of them on reasoning" if reasoning else ""
+        how_many = response.tokens_used.output or "its"  # not every server tells
         raise IncompleteResponseError(
-            f"the model used all {response.tokens_used.output} output tokens{spent} and wrote no text",
+            f"the model used all {how_many} output tokens{spent} and wrote no text",
             tokens_used=response.tokens_used,
         )
     if response.metadata.get("refusal") and not response.message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -39,6 +40,9 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
 }
 """Where a setting comes from when no argument gives it; the official SDK's own variables."""
 
+LONG_KEY = 32
+"""Characters from which a key cannot be guessed; OpenAI's have more than 50."""
+
 _OPERATION = re.compile(r"/(chat/completions|responses|models)\Z")
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
@@ -62,6 +66,8 @@ class OpenAIConfig(ClientConfig):
     what: ClassVar[str] = "the OpenAI client"
     insecure_hosts: ClassVar[bool] = False
     """Whether plain http is accepted for any host."""
+    example: ClassVar[str] = DEFAULT_BASE_URL
+    """A base URL, for messages."""
 
     model: str
     api_key: SecretStr | None = None
@@ -99,6 +105,16 @@ class OpenAIConfig(ClientConfig):
         return (self.api_key,)
 
     @property
+    def account(self) -> str | None:
+        """Whose quota calls count against: a digest of organization, project and key; ``None`` without any.
+
+        A key that is short enough to be guessed by its digest does not go into it.
+        """
+        key = "" if self.api_key is None else self.api_key.get_secret_value()
+        parts = [self.organization or "", self.project or "", key if len(key) >= LONG_KEY else ""]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12] if any(parts) else None
+
+    @property
     def model_name(self) -> str | None:
         """``None``: what is called is the model."""
         return None
@@ -111,12 +127,14 @@ class OpenAIConfig(ClientConfig):
     @field_validator("model")
     @classmethod
     def _check_model(cls, value: str) -> str:
+        if value.strip().startswith("sk-"):
+            raise ValueError("model looks like an API key: give the key as api_key=")
         return value.strip()
 
     @field_validator("base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
-        return normalise_base_url(value, insecure_hosts=cls.insecure_hosts)
+        return normalise_base_url(value, insecure_hosts=cls.insecure_hosts, example=cls.example)
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -149,12 +167,12 @@ class OpenAIConfig(ClientConfig):
         return problems
 
 
-def normalise_base_url(value: str, *, insecure_hosts: bool = False) -> str:
+def normalise_base_url(value: str, *, insecure_hosts: bool = False, example: str = DEFAULT_BASE_URL) -> str:
     """The base URL without a trailing slash or operation; ``/v1`` is added where it has no path at all.
 
     Raises `ValueError` unless it is https, or http on a loopback address or with ``insecure_hosts``.
     """
-    parts = base_url_parts(value, "base_url", DEFAULT_BASE_URL)
+    parts = base_url_parts(value, "base_url", example)
     if parts.scheme == "http" and not insecure_hosts and not is_loopback(parts.hostname or ""):
         raise ValueError("base_url must use https (plain http is for loopback addresses only)")
     if parts.query or parts.fragment:

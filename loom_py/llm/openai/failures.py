@@ -14,7 +14,6 @@ from loom_py.errors import (
     AuthenticationError,
     ContentFilterError,
     DeploymentNotFoundError,
-    InvalidRequestError,
     LoomError,
     MalformedResponseError,
     NetworkAccessError,
@@ -35,12 +34,14 @@ class Advice:
     """One row: errors of a kind, with one of the ``codes`` or a ``message``, each optional.
 
     Without ``advice`` the error keeps what it has; ``{model}`` and ``{base_url}`` in it are what was called.
+    ``is_final`` says that another try is of no use, whatever the error's kind.
     """
 
     error: type[ProviderError]
     advice: str | None
     codes: frozenset[str] = frozenset()
     message: str = ""
+    is_final: bool = False
 
     def fits(self, error: ProviderError) -> bool:
         """Whether the row is about ``error``."""
@@ -52,9 +53,23 @@ class Advice:
         )
 
 
+_ECHOED_KEY = re.compile(r"(?<![\w-])sk-[\w.*…-]*[\w*]|(?<=API key provided: )[^\s.]+")
+"""A key, or what is left of it, in the words of a refusal."""
+
 _SCOPES = (
     "The key is a restricted one: give it the permission that the message names"
     " (platform.openai.com/api-keys), or use another."
+)
+
+_UNVERIFIED = Advice(
+    ProviderError,
+    "Verify the organization (platform.openai.com/settings/organization/general), or use another model.",
+    message=r"organization must be verified",
+)
+_NO_CHAT_MODEL = Advice(
+    ProviderError,
+    "The model {model} is no chat model: use one that answers in /v1/chat/completions or /v1/responses.",
+    message=r"not a chat model|does not work with the specified model",
 )
 
 ADVICE: tuple[Advice, ...] = (
@@ -76,6 +91,7 @@ ADVICE: tuple[Advice, ...] = (
         frozenset({"unsupported_country_region_territory"}),
     ),
     Advice(PermissionDeniedError, _SCOPES, message=r"missing scopes|insufficient permissions"),
+    _UNVERIFIED,
     Advice(NetworkAccessError, "Add this address to the allowed ones of the project or the organization."),
     Advice(
         PermissionDeniedError,
@@ -86,6 +102,7 @@ ADVICE: tuple[Advice, ...] = (
         "Check the model's name, {model}, and whether the key's project may use it:"
         " GET /v1/models lists those it may.",
     ),
+    _NO_CHAT_MODEL,
     Advice(NotFoundError, "Check base_url=: it usually ends in /v1, and the client adds the rest."),
     Advice(
         RateLimitError,
@@ -101,11 +118,6 @@ ADVICE: tuple[Advice, ...] = (
     Advice(UnsupportedParameterError, None, message=r"function tools with reasoning_effort"),
     Advice(
         UnsupportedParameterError, "The model {model} does not take this: leave it out, or use another model."
-    ),
-    Advice(
-        InvalidRequestError,
-        "The model {model} is no chat model: use one that answers in /v1/chat/completions or /v1/responses.",
-        message=r"not a chat model|does not work with the specified model",
     ),
     Advice(
         MalformedResponseError,
@@ -128,9 +140,17 @@ class OpenAIFailures(Failures):
     def complete(self, error: LoomError, headers: Mapping[str, str], model: str = "") -> LoomError:
         """``error`` with what only the client knows, and with OpenAI's advice."""
         if isinstance(error, ProviderError):
-            row = next((row for row in self.advice if row.fits(error)), None)
-            if row is not None and row.advice is not None:
-                config = self._config
-                advice = row.advice.replace("{base_url}", config.address)
-                error.hint = advice.replace("{model}", repr(config.target))
+            self._advise(error)
+            error.message = _ECHOED_KEY.sub("***", error.message)
         return super().complete(error, headers, model)
+
+    def _advise(self, error: ProviderError) -> None:
+        """Say what to do about ``error``, by the first row that fits it."""
+        row = next((row for row in self.advice if row.fits(error)), None)
+        if row is None:
+            return
+        if row.is_final:
+            error.retryable = False
+        if row.advice is not None:
+            advice = row.advice.replace("{base_url}", self._config.address)
+            error.hint = advice.replace("{model}", repr(self._config.target))

@@ -9,7 +9,12 @@ from typing import Any
 from loom_anthropic.errors import error_from_body, is_error
 from loom_anthropic.history import NAMESPACE, THINKING
 from loom_anthropic.raw_json import KeptObject
-from loom_py.errors import ContentFilterError, IncompleteResponseError, MalformedResponseError
+from loom_py.errors import (
+    ContentFilterError,
+    ContextLengthError,
+    IncompleteResponseError,
+    MalformedResponseError,
+)
 from loom_py.llm.azure.schema import NO_TOOLS, EncodedTools
 from loom_py.messages import Response, TokenUsage, ToolCall
 
@@ -32,8 +37,8 @@ def decode_message(data: Any, tools: EncodedTools = NO_TOOLS, *, model: str = ""
     """The reply in a whole message; ``model`` is the one that was asked.
 
     Raises `MalformedResponseError` where there is none, the error of an error body that came with status
-    200, `ContentFilterError` for a reply that the safety classifiers stopped, and `IncompleteResponseError`
-    for one whose token limit left no text.
+    200, `ContentFilterError` for a reply that the safety classifiers stopped, `IncompleteResponseError` for
+    one whose token limit left no text, and `ContextLengthError` where it was the context window.
     """
     if not isinstance(data, Mapping):
         raise MalformedResponseError(f"the answer is a JSON {type(data).__name__}, not an object")
@@ -64,6 +69,12 @@ def _answer(response: Response, details: Any) -> Response:
     if response.finish_reason == "refusal":
         raise _refused(response, details if isinstance(details, Mapping) else {})
     if response.finish_reason == "length" and not response.message and not response.tool_calls:
+        if response.metadata.get("stop_reason") == "model_context_window_exceeded":
+            raise ContextLengthError(
+                "the model's context window was full before it wrote any text",
+                provider_code="model_context_window_exceeded",
+                tokens_used=response.tokens_used,
+            )
         reasoning = response.tokens_used.reasoning
         spent = f", {reasoning} of them on thinking" if reasoning else ""
         raise IncompleteResponseError(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from loom_anthropic.config import AnthropicConfig
 from loom_py._concurrency import close_bridged, current_loop, is_bridge
@@ -52,7 +54,10 @@ class HttpRequest:
 
 
 class Connections:
-    """Posts requests through the SDK; clients given by the user are used and never closed."""
+    """Posts requests through the SDK; clients given by the user are used and never closed.
+
+    Making one loads the SDK.
+    """
 
     def __init__(
         self,
@@ -60,9 +65,16 @@ class Connections:
         http_client: httpx2.Client | None,
         async_http_client: httpx2.AsyncClient | None,
     ) -> None:
+        import anthropic  # noqa: F401 - now, for it takes long, and a call has its time
+
         self._config = config
         self._http_client = http_client
         self._async_http_client = async_http_client
+        self.forget()
+        _everyone.add(self)
+
+    def forget(self) -> None:
+        """Let go of all connections without closing them."""
         self._lock = threading.Lock()
         self._sync: tuple[httpx2.Client, Anthropic] | None = None
         self._async: dict[asyncio.AbstractEventLoop | None, tuple[httpx2.AsyncClient, AsyncAnthropic]] = {}
@@ -222,3 +234,16 @@ def _options(request: HttpRequest) -> Any:
         "timeout": httpx2.Timeout(seconds, connect=min(seconds, request.connect_timeout)),
         "max_retries": 0,
     }
+
+
+_everyone: WeakSet[Connections] = WeakSet()
+
+
+def _forget_parents() -> None:
+    """A forked child must not read from its parent's sockets: it would get another's answer."""
+    for connections in list(_everyone):
+        connections.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents)

@@ -48,11 +48,18 @@ def legal_id(call_id: str) -> str:
 
 
 class _Ids:
-    """The ids of calls on the wire: legal, and each used once, though providers count anew in each reply."""
+    """The ids of calls on the wire: legal, and each used once, though providers count anew in each reply.
+
+    Results are taken to come in the order of their calls where a reply uses one id for several.
+    """
 
     def __init__(self) -> None:
         self._used: set[str] = set()
-        self._current: dict[str, str] = {}
+        self._awaited: dict[str, list[str]] = {}
+
+    def next_reply(self) -> None:
+        """Another reply begins: what was not answered will not be."""
+        self._awaited = {}
 
     def of_call(self, call_id: str) -> str:
         wire = legal_id(call_id)
@@ -61,11 +68,14 @@ class _Ids:
             wire = f"{legal_id(call_id)}_{place}"
             place += 1
         self._used.add(wire)
-        self._current[call_id] = wire
+        self._awaited.setdefault(call_id, []).append(wire)
         return wire
 
     def of_result(self, call_id: str) -> str:
-        return self._current.get(call_id) or legal_id(call_id)
+        awaited = self._awaited.get(call_id)
+        if not awaited:
+            return legal_id(call_id)
+        return awaited.pop(0) if len(awaited) > 1 else awaited[0]
 
 
 def encode_history(
@@ -164,6 +174,7 @@ def _result(message: Message, ids: _Ids) -> dict[str, Any]:
 
 def _reply(message: Message, tools: EncodedTools, ids: _Ids, model: str | None) -> Iterator[dict[str, Any]]:
     """A reply as the blocks it was made of, in their order where it is known and still fits."""
+    ids.next_reply()
     calls = [_call(call, tools, ids) for call in message.tool_calls]
     text = message.text
     remaining, start = iter(calls), 0
@@ -232,12 +243,17 @@ def _call(call: ToolCall, tools: EncodedTools, ids: _Ids) -> dict[str, Any]:
 def _input(call: ToolCall) -> Any:
     """The arguments in the model's own text; of text that was no object, an object that shows it."""
     try:
-        value = json.loads(call.arguments_json or "{}")
+        value = json.loads(call.arguments_json or "{}", parse_constant=_refuse)
     except (ValueError, RecursionError):
-        value = None
+        return {"INVALID_JSON": call.arguments_json}
     if isinstance(value, dict):
         return RawObject(call.arguments_json) if call.arguments_json else {}
     return {"INVALID_JSON": call.arguments_json} if call.error else call.arguments
+
+
+def _refuse(constant: str) -> None:
+    """Python reads NaN and the infinities, which no JSON has and the API refuses."""
+    raise ValueError(f"{constant} is no JSON")
 
 
 def lacks_thinking(messages: Sequence[Message], model: str) -> bool:

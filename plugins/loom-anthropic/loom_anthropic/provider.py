@@ -66,6 +66,7 @@ class AnthropicProvider(Closing, BaseProvider):
     """
 
     name = "anthropic"
+    keeps_timeouts = True
 
     def __init__(
         self,

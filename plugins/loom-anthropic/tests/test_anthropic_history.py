@@ -116,6 +116,27 @@ def test_ids_that_a_provider_counts_anew_in_each_reply_are_told_apart() -> None:
     assert encoded[4]["content"][0]["tool_use_id"] == encoded[3]["content"][0]["id"]
 
 
+def test_two_calls_of_one_reply_with_one_id_keep_their_own_results() -> None:
+    calls = [ToolCall("x", "weather", {"city": "Oslo"}), ToolCall("x", "weather", {"city": "Bergen"})]
+    results = [Message.tool("dry", "x"), Message.tool("wet", "x")]
+    said = turns(Message.user("?"), Message.assistant("", calls), *results)
+    asked = [block["id"] for block in said[1]["content"]]
+    assert len(set(asked)) == 2
+    assert [(block["tool_use_id"], block["content"]) for block in said[2]["content"]] == [
+        (asked[0], "dry"),
+        (asked[1], "wet"),
+    ]
+
+
+def test_numbers_that_json_does_not_have_are_shown_as_the_text_they_were() -> None:
+    call = ToolCall.parse("1", "f", '{"x": NaN}')
+    said = turns(Message.user("?"), Message.assistant("", [call]), Message.tool("a", "1"))
+    assert said[1]["content"][0]["input"] == {"INVALID_JSON": '{"x": NaN}'}
+    made = ToolCall("1", "f", {"x": float("inf")})
+    said = turns(Message.user("?"), Message.assistant("", [made]), Message.tool("a", "1"))
+    assert said[1]["content"][0]["input"] == {"INVALID_JSON": '{"x": Infinity}'}
+
+
 def test_the_models_own_arguments_go_back_byte_for_byte() -> None:
     call = ToolCall.parse("call_1", "weather", '{ "city":"Oslo",  "n": 1.0 }')
     sent = dumps(encode_history([Message.user("?"), Message.assistant("", [call])])[1])

@@ -77,7 +77,7 @@ class BedrockConfig(BaseModel):
 
     ``model`` is a model id, an inference profile id (``us.anthropic.claude-…``) or an ARN; where an ARN
     does not tell the model, ``model_name`` may, for its profile and price. ``max_tokens`` at least 1
-    token, ``None`` leaves it to the model; ``temperature`` 0.0 to 1.0; ``timeout`` more than 0 up to 3600
+    token, ``None`` for 8,192 at most; ``temperature`` 0.0 to 1.0; ``timeout`` more than 0 up to 3600
     seconds, for a whole answer and for each event of a stream. ``endpoint_url`` must be https; plain http
     is for loopback addresses. ``prompt_cache`` sets cache points in every call.
 

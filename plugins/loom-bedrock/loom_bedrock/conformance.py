@@ -26,8 +26,7 @@ class BedrockAdapter(BaseAdapter):
     """Bedrock by Converse and ConverseStream.
 
     What does not apply: images by address (Bedrock takes bytes), arguments as text (they travel as
-    values), reasoning tokens (they are not reported apart), and the scenario of tool choices, for one of
-    them is "none": Converse has no such choice, and the tools are left out instead.
+    values), and reasoning tokens (they are not reported apart).
     """
 
     name = "bedrock"
@@ -35,7 +34,6 @@ class BedrockAdapter(BaseAdapter):
         "argument_text",
         "image_urls",
         "reasoning_usage",
-        "tool_choice",
     }
     secrets = (SECRET,)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 from botocore.config import Config  # type: ignore[import-untyped]
 
@@ -32,6 +34,7 @@ class Connections:
         self._config = config
         self._login = login
         self._client: Any = None
+        _everyone.add(self)
 
     def client(self) -> Any:
         """The client. Making it may ask for credentials over the network, at the first call only."""
@@ -42,6 +45,10 @@ class Connections:
                 if client is None:
                     client = self._client = self._make()
         return client
+
+    def let_go(self) -> None:
+        """Let go of all connections without closing them."""
+        self._client = None
 
     def forget(self) -> None:
         """Make a new client at the next call, with credentials looked up anew."""
@@ -80,6 +87,21 @@ class Connections:
         client.meta.events.register("before-call.bedrock-runtime", _add_headers)
         _track(client)
         return client
+
+
+_everyone: WeakSet[Connections] = WeakSet()
+
+
+def _forget_parents() -> None:
+    """A forked child must not read from its parent's sockets: it would get another's answer."""
+    global _making
+    _making = threading.Lock()
+    for connections in list(_everyone):
+        connections.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents)
 
 
 def _add_headers(params: Mapping[str, Any], **_: Any) -> None:

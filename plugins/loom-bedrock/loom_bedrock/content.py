@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from loom_bedrock.names import ToolNames, wire_id
+from loom_bedrock.names import CallIds, ToolNames
 from loom_py.content import ContentPart, ImagePart, TextPart
 from loom_py.errors import InvalidRequestError
 from loom_py.messages import Message, ToolCall
@@ -24,6 +24,12 @@ INVALID_JSON = "INVALID_JSON"
 
 NO_OUTPUT = "(no output)"
 """What stands for the result of a tool that said nothing: a blank text is refused."""
+
+NO_TEXT = "(no text)"
+"""What stands for a message of the user's that says nothing."""
+
+BEFORE = "(The conversation begins with the assistant.)"
+"""The first turn of a conversation that would begin with the assistant's, which Bedrock refuses."""
 
 _FORMATS = {f"image/{kind}": kind for kind in ("png", "jpeg", "gif", "webp")} | {"image/jpg": "jpeg"}
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]+)(?:;[^;,]+)*;base64,(?P<data>.*)", re.DOTALL)
@@ -40,40 +46,53 @@ def encode_messages(
 
     Instructions go to ``system`` wherever they stand. Neighbours of one role become one message, the
     results of tools go into the user's, first, and blank texts are left out, as Bedrock refuses them.
-    Raises `InvalidRequestError` for an image that is not sent along, and where nothing is left to send.
+    Raises `InvalidRequestError` for an image that is not sent along, and where there is nothing to answer.
     """
     instructions = (message.text for message in messages if message.role == "system")
     system: list[Block] = [{"text": text} for text in instructions if text.strip()]
+    turns = _turns(messages, names, model, CallIds(strict=strict_ids))
+    if not turns:
+        raise InvalidRequestError(
+            "there is no message to answer", param="messages", hint="Add one of the user's.", sent=False
+        )
+    if turns[0]["role"] == "assistant":
+        turns.insert(0, {"role": "user", "content": [{"text": BEFORE}]})
+    if turns[-1]["role"] == "assistant":
+        _trim(turns[-1]["content"])
+    return system, turns
+
+
+def _turns(messages: Sequence[Message], names: ToolNames, model: str, ids: CallIds) -> list[Block]:
     turns: list[Block] = []
     for message in messages:
         if message.role == "system":
             continue
         role = "assistant" if message.role == "assistant" else "user"
-        blocks = list(_blocks(message, names, model, strict_ids))
-        if not blocks:
-            continue
+        blocks = list(_blocks(message, names, model, ids))
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
-        else:
-            turns.append({"role": role, "content": blocks})
-    if not turns:
-        raise InvalidRequestError(
-            "there is nothing to send: every message is blank", param="messages", sent=False
-        )
+        elif blocks or role == "user":
+            turns.append({"role": role, "content": blocks or [{"text": NO_TEXT}]})
     for turn in turns:
         turn["content"].sort(key=_results_first)
-    return system, turns
+    return turns
+
+
+def _trim(blocks: list[Block]) -> None:
+    """Claude refuses white space at the end of a reply that is to be continued."""
+    if "text" in blocks[-1]:
+        blocks[-1] = {"text": blocks[-1]["text"].rstrip()}
 
 
 def _results_first(block: Block) -> int:
     return 0 if "toolResult" in block else 1
 
 
-def _blocks(message: Message, names: ToolNames, model: str, strict: bool) -> Iterator[Block]:
+def _blocks(message: Message, names: ToolNames, model: str, ids: CallIds) -> Iterator[Block]:
     if message.role == "tool":
-        yield _result(message, strict)
+        yield _result(message, ids)
     elif message.role == "assistant":
-        yield from _assistant(message, names, model, strict)
+        yield from _assistant(message, names, model, ids)
     else:
         yield from _content(message.content)
 
@@ -86,16 +105,17 @@ def _content(content: str | Iterable[ContentPart]) -> Iterator[Block]:
             yield {"text": part.text}
 
 
-def _result(message: Message, strict: bool) -> Block:
+def _result(message: Message, ids: CallIds) -> Block:
     content = list(_content(message.content)) or [{"text": NO_OUTPUT}]
-    result: Block = {"toolUseId": wire_id(message.tool_call_id or "", strict=strict), "content": content}
+    result: Block = {"toolUseId": ids.of_result(message.tool_call_id or ""), "content": content}
     if _FAILED.match(message.text):
         result["status"] = "error"
     return {"toolResult": result}
 
 
-def _assistant(message: Message, names: ToolNames, model: str, strict: bool) -> Iterator[Block]:
-    calls = [_call(call, names, strict) for call in message.tool_calls]
+def _assistant(message: Message, names: ToolNames, model: str, ids: CallIds) -> Iterator[Block]:
+    ids.next_reply()
+    calls = [_call(call, names, ids) for call in message.tool_calls]
     kept = unpack_reasoning(message, model)
     if kept is not None:
         for block in kept:
@@ -105,11 +125,11 @@ def _assistant(message: Message, names: ToolNames, model: str, strict: bool) -> 
     yield from calls
 
 
-def _call(call: ToolCall, names: ToolNames, strict: bool) -> Block:
+def _call(call: ToolCall, names: ToolNames, ids: CallIds) -> Block:
     input_ = _finite(call.arguments) if call.error is None else {INVALID_JSON: call.arguments_json}
     return {
         "toolUse": {
-            "toolUseId": wire_id(call.id, strict=strict),
+            "toolUseId": ids.of_call(call.id),
             "name": names.to_wire(call.name),
             "input": input_,
         }

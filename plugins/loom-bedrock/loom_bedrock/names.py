@@ -6,11 +6,12 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-__all__ = ["ToolNames", "wire_id"]
+__all__ = ["CallIds", "ToolNames", "legal_metadata", "wire_id"]
 
 LONGEST = 64
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
+_METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}", re.ASCII)
 _WIDE_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 
 
@@ -45,6 +46,49 @@ class ToolNames:
     def from_wire(self, name: str) -> str:
         """The tool the model means by ``name``; a name nobody gave it stays."""
         return self._from_wire.get(name, name)
+
+
+class CallIds:
+    """The ids of a conversation's calls on the wire: legal, and each used once.
+
+    Providers may count anew in each reply; Claude refuses an id that comes twice. Results are taken to come
+    in the order of their calls where a reply uses one id for several.
+    """
+
+    __slots__ = ("_awaited", "_strict", "_used")
+
+    def __init__(self, *, strict: bool = True) -> None:
+        self._strict = strict
+        self._used: set[str] = set()
+        self._awaited: dict[str, list[str]] = {}
+
+    def next_reply(self) -> None:
+        """Another reply begins: what was not answered will not be."""
+        self._awaited = {}
+
+    def of_call(self, call_id: str) -> str:
+        """The id of the next call with this id."""
+        wire, place = wire_id(call_id, strict=self._strict), 2
+        while wire in self._used:
+            wire, place = _spelled(f"{call_id} {place}"), place + 1
+        self._used.add(wire)
+        self._awaited.setdefault(call_id, []).append(wire)
+        return wire
+
+    def of_result(self, call_id: str) -> str:
+        """The id of the call that a result with this id answers."""
+        awaited = self._awaited.get(call_id)
+        if not awaited:
+            return wire_id(call_id, strict=self._strict)
+        return awaited.pop(0) if len(awaited) > 1 else awaited[0]
+
+
+def legal_metadata(text: str) -> str:
+    """``text`` as a value of a request's metadata: at most 256 of the characters that Bedrock takes there.
+
+    Another text is spelled with legal characters and a digest, so that two of them stay apart.
+    """
+    return text if _METADATA.fullmatch(text) else _spelled(text)
 
 
 def wire_id(call_id: str, *, strict: bool = True) -> str:

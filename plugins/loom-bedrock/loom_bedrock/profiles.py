@@ -2,8 +2,9 @@
 
 Context windows are those of the package genai-prices 0.2.3 for AWS Bedrock. What else is said comes from
 AWS's documentation of the Converse API (supported models and model features), of structured outputs
-(Claude Sonnet, Haiku and Opus 4.5, Claude Opus 4.6) and of prompt caching, and from the makers' model
-cards (the most output). What none of them says is left open.
+(Claude Sonnet, Haiku and Opus 4.5, Claude Opus 4.6) and of prompt caching, and from the makers' own
+documentation: model cards (the most output), and Anthropic's migration guides (sampling, effort). What
+none of them says is left open.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from loom_py.llm.profiles import UNKNOWN_PROFILE, ModelProfile
 
-__all__ = ["caches_prompts", "caches_tools", "profile_of"]
+__all__ = ["caches_prompts", "caches_tools", "profile_of", "sampling_of", "takes_effort"]
 
 _CLAUDE = {"vision": True}
 _TEXT_ONLY = {"tools": False, "parallel_tools": False}
@@ -106,3 +107,32 @@ def caches_prompts(name: str | None) -> bool:
 def caches_tools(name: str | None) -> bool:
     """Whether it takes a cache point behind its tools as well."""
     return caches_prompts(name) and bool(name and name.startswith("anthropic."))
+
+
+_FIRST_CLAUDES = (
+    *("anthropic.claude-v2", "anthropic.claude-instant", "anthropic.claude-3"),
+    *("anthropic.claude-sonnet-4-2025", "anthropic.claude-opus-4-2025"),
+)
+"""Claude up to version 4: ``temperature`` and ``top_p`` together."""
+
+_NEXT_CLAUDES = (
+    *("anthropic.claude-opus-4-1", "anthropic.claude-sonnet-4-5", "anthropic.claude-haiku-4-5"),
+    *("anthropic.claude-opus-4-5", "anthropic.claude-opus-4-6", "anthropic.claude-sonnet-4-6"),
+)
+"""Claude up to version 4.6: one of the two. The later ones take neither."""
+
+_WITH_EFFORT = _NEXT_CLAUDES[3:]
+
+
+def sampling_of(name: str | None) -> int:
+    """How many of ``temperature`` and ``top_p`` the model takes at once: 2, 1 or none."""
+    if name is None or not name.startswith("anthropic.claude-") or name.startswith(_FIRST_CLAUDES):
+        return 2
+    return 1 if name.startswith(_NEXT_CLAUDES) else 0
+
+
+def takes_effort(name: str | None) -> bool:
+    """Whether it is a Claude that can be told how hard to think: since Claude Opus 4.5."""
+    if name is None or not name.startswith("anthropic.claude-"):
+        return False
+    return name.startswith(_WITH_EFFORT) or not name.startswith((*_FIRST_CLAUDES, *_NEXT_CLAUDES))

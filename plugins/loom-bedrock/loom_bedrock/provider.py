@@ -23,7 +23,7 @@ from loom_bedrock.models import parse_model_id
 from loom_bedrock.profiles import profile_of
 from loom_bedrock.secrets import Mask
 from loom_bedrock.stream import StreamAssembler
-from loom_bedrock.wire import ConverseRequest, encode_request
+from loom_bedrock.wire import ConverseRequest, encode_request, reply_limit
 from loom_py._closing import Closing
 from loom_py.description import Description, Setting, masked
 from loom_py.errors import (
@@ -103,7 +103,8 @@ class BedrockProvider(Closing, BaseProvider):
         endpoint_url: another endpoint, such as that of a VPC.
         access_key_id: with ``secret_access_key`` and, for temporary ones, ``session_token``: credentials.
         session: a `boto3.Session` with credentials of its own, in place of all these.
-        max_tokens: the most tokens of a reply; the model's own limit unless given.
+        max_tokens: the most tokens of a reply. Unless given 8,192, or less where the model has less; the
+            model's own limit where that is not known. A thinking budget comes on top.
         temperature: 0.0 to 1.0; the model's own unless given.
         timeout: seconds for a whole answer, and for each event of a stream.
         prices: the user's own prices by model id; see `loom_py.llm.prices.PriceOverride`.
@@ -194,9 +195,9 @@ class BedrockProvider(Closing, BaseProvider):
         return self._profile
 
     def output_limit(self, options: ChatOptions | None = None) -> int | None:
-        """The most tokens the reply can have; the model's own limit where none is set, if it is known."""
+        """The most tokens the reply can have; ``None`` where none is set and the model's own is not known."""
         settings = self._defaults.merged(options)
-        limit: Any = settings.max_tokens or self._profile.max_output
+        limit: Any = reply_limit(settings, self.config)
         for extra in (self.config.extra_fields, settings.extra_body):
             inference = extra.get("inferenceConfig")
             if isinstance(inference, Mapping):
@@ -214,6 +215,8 @@ class BedrockProvider(Closing, BaseProvider):
         settings = []
         for name in type(self.config).model_fields:
             value = getattr(self.config, name)
+            if name == "max_tokens":
+                value = reply_limit(ChatOptions(), self.config)
             if name == "sources" or value is None or value in ({}, ()):
                 continue
             if isinstance(value, SecretStr):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 from loom_bedrock.config import BedrockConfig
 from loom_bedrock.content import Block, encode_messages
 from loom_bedrock.models import ModelId, parse_model_id
-from loom_bedrock.names import ToolNames
-from loom_bedrock.profiles import caches_prompts, caches_tools, profile_of
-from loom_py.errors import ConfigError, UnsupportedParameterError
-from loom_py.messages import Message, ToolSpec
+from loom_bedrock.names import ToolNames, legal_metadata
+from loom_bedrock.profiles import caches_prompts, caches_tools, profile_of, sampling_of, takes_effort
+from loom_py.errors import ConfigError, InvalidRequestError, UnsupportedParameterError
+from loom_py.llm.profiles import UNKNOWN_PROFILE
+from loom_py.messages import ImagePart, Message, ToolSpec
 from loom_py.options import ChatOptions
 
-__all__ = ["MEMBERS", "ConverseRequest", "encode_request"]
+__all__ = ["MEMBERS", "SHORT_REPLY", "ConverseRequest", "encode_request", "reply_limit"]
 
 MEMBERS = frozenset(
     {
@@ -35,6 +37,15 @@ MEMBERS = frozenset(
     }
 )
 """What a Converse request may have beside its model; all else belongs to the model."""
+
+SHORT_REPLY = 8192
+"""Most tokens of a reply where nothing is said and the model's own limit is known to be larger.
+
+A model would take its own limit, and a budget has to count with all of it before each call.
+"""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 CACHE_POINT: Block = {"cachePoint": {"type": "default"}}
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
@@ -60,19 +71,22 @@ def encode_request(
 ) -> ConverseRequest:
     """The request for one call.
 
-    Raises `ConfigError` for a tool choice that names no tool and for tools where the model takes none,
-    `UnsupportedParameterError` for a response format Bedrock does not have, and `InvalidRequestError` for
-    messages that cannot be sent.
+    Raises `ConfigError` for a tool choice that names no tool, and for tools and images where the model takes
+    none, `UnsupportedParameterError` for a response format Bedrock does not have, and `InvalidRequestError`
+    for messages and headers that cannot be sent.
     """
     model = parse_model_id(config.named_model)
+    _check_headers(options.extra_headers)
     _check_tools(tools, options, config, model)
+    _check_images(messages, config, model)
     names = ToolNames([tool.name for tool in tools])
     is_strict = model.vendor in {"anthropic", ""}
     system, turns = encode_messages(messages, names, model=config.model, strict_ids=is_strict)
     params: dict[str, Any] = {"modelId": config.model, "messages": turns}
     if system:
         params["system"] = system
-    if inference := _inference(options):
+    inference, ignored = _inference(options, model, reply_limit(options, config))
+    if inference:
         params["inferenceConfig"] = inference
     if tool_config := _tool_config(tools, messages, options, names):
         params["toolConfig"] = tool_config
@@ -82,7 +96,7 @@ def encode_request(
             "guardrailVersion": guardrail.version,
             "trace": guardrail.trace,
         }
-    ignored = _special(params, options, model, tools)
+    ignored += _special(params, options, model, tools)
     if config.prompt_cache or (options.prompt_cache_key is not None and caches_prompts(model.name)):
         _set_cache_points(params, caches_tools(model.name) or model.name is None)
     for extra in (config.extra_fields, options.extra_body):
@@ -90,6 +104,30 @@ def encode_request(
     return ConverseRequest(
         params, names, options.tool_choice == "none", tuple(ignored), dict(options.extra_headers)
     )
+
+
+def reply_limit(options: ChatOptions, config: BedrockConfig) -> int | None:
+    """The most tokens of a reply, thinking by a budget included; ``None`` leaves it to the model."""
+    if said := options.max_tokens or config.max_tokens:
+        return said
+    most = profile_of(parse_model_id(config.named_model).name).max_output
+    if most is None:
+        return None
+    thinking = {**config.extra_fields, **options.extra_body}.get("thinking")
+    budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+    return min(SHORT_REPLY + (budget if type(budget) is int else 0), most)
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Headers are signed as they are sent: in ASCII, one line each. The value is not shown."""
+    for name, value in headers.items():
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            raise InvalidRequestError(
+                f"the header {name!r} cannot be sent",
+                param="extra_headers",
+                hint="A header's value is one line of ASCII characters.",
+                sent=False,
+            )
 
 
 def _check_tools(
@@ -106,15 +144,40 @@ def _check_tools(
         raise ConfigError(f"{config.model} takes no tools", field="tools")
 
 
-def _inference(options: ChatOptions) -> dict[str, Any]:
-    stop = options.stop
+def _check_images(messages: Iterable[Message], config: BedrockConfig, model: ModelId) -> None:
+    profile = profile_of(model.name)
+    if profile is UNKNOWN_PROFILE or profile.vision:
+        return
+    parts = (part for message in messages if not isinstance(message.content, str) for part in message.content)
+    if any(isinstance(part, ImagePart) for part in parts):
+        raise ConfigError(
+            f"{config.model} does not read images",
+            field="messages",
+            hint="Use a model with vision, or begin a session without images.",
+        )
+
+
+def _inference(options: ChatOptions, model: ModelId, limit: int | None) -> tuple[dict[str, Any], list[str]]:
+    """The settings that every model knows, and the names of those that this one does not take.
+
+    A temperature above 1.0, the most that Converse takes, is sent as 1.0.
+    """
+    stop, temperature, top_p = options.stop, options.temperature, options.top_p
     values = {
-        "maxTokens": options.max_tokens,
-        "temperature": options.temperature,
-        "topP": options.top_p,
+        "maxTokens": limit,
+        "temperature": None if temperature is None else min(temperature, 1.0),
+        "topP": top_p,
         "stopSequences": [stop] if isinstance(stop, str) else list(stop) if stop else None,
     }
-    return {name: value for name, value in values.items() if value is not None}
+    ignored = []
+    takes = sampling_of(model.name)
+    if temperature is not None and takes == 0:
+        ignored.append("temperature")
+        del values["temperature"]
+    if top_p is not None and (takes == 0 or (takes == 1 and temperature is not None)):
+        ignored.append("top_p")
+        del values["topP"]
+    return {name: value for name, value in values.items() if value is not None}, ignored
 
 
 # ── tools ────────────────────────────────────────────────────────────────────────────────
@@ -165,7 +228,7 @@ def _special(
     """Put in what depends on the model; the names of the options that have no place here."""
     ignored = [name for name in ("seed", "verbosity") if getattr(options, name) is not None]
     if options.user is not None:
-        params["requestMetadata"] = {"user": options.user}
+        params["requestMetadata"] = {"user": legal_metadata(options.user)}
     if options.response_format is not None:
         _merge(params, _output_format(options.response_format))
     if options.reasoning_effort is not None and not _set_effort(params, options.reasoning_effort, model):
@@ -201,7 +264,7 @@ def _set_effort(params: dict[str, Any], effort: str, model: ModelId) -> bool:
     if model.vendor == "openai":
         _merge(params, {"additionalModelRequestFields": {"reasoning_effort": effort}})
         return True
-    if model.vendor != "anthropic":
+    if not takes_effort(model.name):
         return False
     if effort != "none":
         _merge(params, {"outputConfig": {"effort": "low" if effort == "minimal" else effort}})

@@ -236,3 +236,12 @@ def test_it_may_be_started_and_stopped_twice_and_says_when_it_does_not_run() -> 
     bedrock.stop()
     bedrock.stop()
     assert "not running" in repr(bedrock)
+
+
+def test_claude_refuses_an_id_that_comes_twice() -> None:
+    said = [SAID, {"role": "assistant", "content": [USE]}, {"role": "user", "content": [RESULT]}]
+    with BedrockEmulator() as bedrock, plain(bedrock) as client:
+        tools = {"tools": [TOOL]}
+        client.converse(modelId=MODEL, messages=said, toolConfig=tools)
+        with pytest.raises(ClientError, match="ids must be unique"):
+            client.converse(modelId=MODEL, messages=[*said, *said[1:]], toolConfig=tools)

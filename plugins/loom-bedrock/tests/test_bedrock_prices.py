@@ -183,7 +183,7 @@ def _bounded() -> BedrockProvider:
 
 def test_the_limit_of_a_reply_is_what_will_be_sent() -> None:
     made = BedrockProvider(model=f"us.{SONNET}", region="us-east-1", **KEYS)
-    assert made.output_limit() == 64_000
+    assert made.output_limit() == 8192
     assert made.output_limit(ChatOptions(max_tokens=9)) == 9
     assert made.output_limit(ChatOptions(extra_body={"inferenceConfig": {"maxTokens": 77}})) == 77
     assert BedrockProvider(model="acme.m-v1:0", region="us-east-1", **KEYS).output_limit() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 import threading
@@ -20,6 +21,7 @@ from loom_py import ScriptedProvider
 from loom_py.errors import RequestTimeoutError, StreamInterruptedError
 from loom_py.events import FinalResponse, StreamEvent, TextDelta
 from loom_py.llm.provider import BaseProvider
+from loom_py.llm.scripted import reply
 from loom_py.messages import Message, Response, ToolSpec
 from loom_py.options import ChatOptions
 
@@ -309,3 +311,30 @@ def test_headers_and_fields_of_a_call_are_sent_and_signed(serve: Serve) -> None:
         assert call.body["additionalModelRequestFields"] == {"top_k": 3}
         assert call.model == provider.model
     provider.close()
+
+
+def _in_child(work: Callable[[], bool]) -> int:
+    """Forks; the child ends with 0 where ``work`` is true."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        code = 0 if work() else 2
+    finally:
+        os._exit(code)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_children_do_not_read_each_others_answers(serve: Serve) -> None:
+    _, provider = serve(ScriptedProvider(lambda asked: reply(asked.text)))
+    provider.chat(HELLO)  # a connection stands now
+
+    def ask(child: int) -> bool:
+        said = [f"{child}-{turn}" for turn in range(10)]
+        return [provider.chat([Message.user(text)]).message for text in said] == said
+
+    children = [_in_child(lambda child=child: ask(child)) for child in range(3)]  # type: ignore[misc]
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+    assert provider.chat(HELLO).message == "Hello"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loom_bedrock.config import BedrockConfig
-from loom_bedrock.content import NAMESPACE, NO_OUTPUT, pack_reasoning
+from loom_bedrock.content import BEFORE, NAMESPACE, NO_OUTPUT, pack_reasoning
 from loom_bedrock.names import ToolNames, wire_id
 from loom_bedrock.wire import MEMBERS, ConverseRequest, encode_request
 from loom_py.content import ImagePart, TextPart
@@ -86,10 +86,46 @@ def test_blank_texts_are_left_out_because_bedrock_refuses_them() -> None:
     assert sent["messages"] == [{"role": "user", "content": [{"text": "Hi"}]}]
 
 
-def test_a_conversation_of_blanks_is_refused_before_it_is_sent() -> None:
-    with pytest.raises(InvalidRequestError, match="nothing to send") as caught:
-        encode(" ")
+def test_a_blank_question_is_told_as_one_for_a_turn_must_say_something() -> None:
+    said = params([Message.user("a"), Message.assistant("b"), Message.user(" \n")])["messages"]
+    assert said[-1] == {"role": "user", "content": [{"text": "(no text)"}]}
+    assert params("")["messages"] == [{"role": "user", "content": [{"text": "(no text)"}]}]
+
+
+def test_a_conversation_that_begins_with_the_assistant_gets_a_first_turn() -> None:
+    said = params([Message.assistant("Hello, I am Loom."), Message.user("Hi")])["messages"]
+    assert [turn["role"] for turn in said] == ["user", "assistant", "user"]
+    assert said[0]["content"] == [{"text": BEFORE}]
+
+
+def test_a_reply_that_is_to_be_continued_ends_without_white_space() -> None:
+    said = params([Message.user("a"), Message.assistant("b \n")])["messages"]
+    assert said[-1]["content"] == [{"text": "b"}]
+
+
+@pytest.mark.parametrize("messages", [[], [Message.system("Be kind.")], [Message.assistant(" ")]])
+def test_a_conversation_without_a_question_is_refused_before_it_is_sent(messages: list[Message]) -> None:
+    with pytest.raises(InvalidRequestError, match="no message to answer") as caught:
+        encode(messages)
     assert caught.value.sent is False
+
+
+def _round(*calls: str) -> list[Message]:
+    asked = [ToolCall(call_id, "get_weather", {"place": place}) for place, call_id in enumerate(calls)]
+    results = [Message.tool(f"result {place}", call_id) for place, call_id in enumerate(calls)]
+    return [Message.assistant("", asked), *results]
+
+
+def test_ids_that_a_provider_uses_anew_are_told_apart() -> None:
+    said = params([Message.user("?"), *_round("call_0"), *_round("call_0"), *_round("x", "x")], (WEATHER,))
+    blocks = [block for turn in said["messages"] for block in turn["content"]]
+    asked = [block["toolUse"]["toolUseId"] for block in blocks if "toolUse" in block]
+    answered = [block["toolResult"]["toolUseId"] for block in blocks if "toolResult" in block]
+    assert asked == answered
+    assert len(set(asked)) == 4
+    assert asked[0] == "call_0"
+    results = [block["toolResult"]["content"][0]["text"] for block in blocks if "toolResult" in block]
+    assert results == ["result 0", "result 0", "result 0", "result 1"]
 
 
 def test_the_results_of_one_turn_share_a_message_and_stand_before_the_users_words() -> None:
@@ -225,15 +261,84 @@ def test_parallel_calls_are_forbidden_in_claudes_own_words_and_ignored_where_the
 
 
 def test_the_settings_of_a_call_are_its_inference_config() -> None:
-    sent = params("Hi", temperature=0.2, max_tokens=99, top_p=0.9, stop=["END", "STOP"])
+    sent = params("Hi", model=NOVA, temperature=0.2, max_tokens=99, top_p=0.9, stop=["END", "STOP"])
     assert sent["inferenceConfig"] == {
         "temperature": 0.2,
         "maxTokens": 99,
         "topP": 0.9,
         "stopSequences": ["END", "STOP"],
     }
-    assert params("Hi", stop="END")["inferenceConfig"] == {"stopSequences": ["END"]}
-    assert "inferenceConfig" not in params("Hi")
+    assert params("Hi", model=LLAMA, stop="END")["inferenceConfig"] == {"stopSequences": ["END"]}
+    assert "inferenceConfig" not in params("Hi", model=LLAMA)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "options", "limit"),
+    [
+        (CLAUDE, {}, {}, 8192),
+        ("anthropic.claude-3-haiku-20240307-v1:0", {}, {}, 4096),
+        (LLAMA, {}, {}, None),
+        (CLAUDE, {"max_tokens": 20_000}, {}, 20_000),
+        (CLAUDE, {"max_tokens": 20_000}, {"max_tokens": 9}, 9),
+        (CLAUDE, {"extra_fields": {"thinking": {"type": "enabled", "budget_tokens": 4000}}}, {}, 12_192),
+        (CLAUDE, {}, {"extra_body": {"thinking": {"type": "enabled", "budget_tokens": 90_000}}}, 64_000),
+    ],
+)
+def test_a_reply_has_a_limit_where_the_model_would_take_its_own(
+    model: str, settings: dict[str, Any], options: dict[str, Any], limit: int | None
+) -> None:
+    sent = params("Hi", model=model, config=settings, **options)
+    assert sent.get("inferenceConfig", {}).get("maxTokens") == limit
+
+
+@pytest.mark.parametrize("model", ["us.amazon.nova-micro-v1:0", "anthropic.claude-3-5-haiku-20241022-v1:0"])
+def test_images_for_a_model_that_reads_none_are_a_config_error(model: str) -> None:
+    image = ImagePart.from_bytes(PNG)
+    for message in (Message.user([image]), Message.tool([TextPart("a"), image], "call_1")):
+        with pytest.raises(ConfigError, match="does not read images"):
+            encode([*USED[:2], message], (WEATHER,), model=model)
+    encode([Message.user([image])], model="acme.unknown-v1:0")
+
+
+def test_a_temperature_above_the_most_that_converse_takes_is_sent_as_the_most() -> None:
+    assert params("Hi", temperature=1.5)["inferenceConfig"]["temperature"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "ignored"),
+    [
+        ("anthropic.claude-3-5-sonnet-20241022-v2:0", {"temperature": 0.5, "topP": 0.9}, ()),
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", {"temperature": 0.5, "topP": 0.9}, ()),
+        (CLAUDE, {"temperature": 0.5}, ("top_p",)),
+        ("us.anthropic.claude-opus-4-6-v1", {"temperature": 0.5}, ("top_p",)),
+        ("us.anthropic.claude-opus-4-7", {}, ("temperature", "top_p")),
+        ("global.anthropic.claude-sonnet-5-5", {}, ("temperature", "top_p")),
+        (LLAMA, {"temperature": 0.5, "topP": 0.9}, ()),
+    ],
+)
+def test_sampling_is_left_out_where_a_claude_refuses_it(
+    model: str, sent: dict[str, Any], ignored: tuple[str, ...]
+) -> None:
+    request = encode("Hi", model=model, temperature=0.5, top_p=0.9, max_tokens=7)
+    assert request.params["inferenceConfig"] == {"maxTokens": 7, **sent}
+    assert request.ignored == ignored
+    alone = encode("Hi", model=CLAUDE, top_p=0.9, max_tokens=7)
+    assert (alone.params["inferenceConfig"], alone.ignored) == ({"maxTokens": 7, "topP": 0.9}, ())
+
+
+def test_a_users_name_is_spelled_in_the_characters_that_metadata_may_have() -> None:
+    assert params("Hi", user="jo@example.com")["requestMetadata"] == {"user": "jo@example.com"}
+    one, other = (params("Hi", user=name)["requestMetadata"]["user"] for name in ("jö|n", "jä|n"))
+    assert one != other
+    assert re.fullmatch(r"[a-zA-Z0-9_]+", one)
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "snow ☃"])
+def test_a_header_that_cannot_be_signed_is_refused_before_it_is_sent(value: str) -> None:
+    with pytest.raises(InvalidRequestError, match="'x-note' cannot be sent") as caught:
+        encode("Hi", extra_headers={"x-note": value})
+    assert (caught.value.sent, caught.value.retryable) == (False, False)
+    assert value not in str(caught.value)
 
 
 def test_extra_members_go_by_name_and_all_else_to_the_model() -> None:
@@ -263,13 +368,17 @@ def test_a_json_schema_is_the_output_format_and_other_formats_are_refused() -> N
 
 def test_effort_is_said_as_the_maker_of_the_model_says_it() -> None:
     both = params(
-        "Hi", reasoning_effort="high", response_format={"type": "json_schema", "json_schema": {"schema": {}}}
+        "Hi",
+        model="us.anthropic.claude-opus-4-6-v1",
+        reasoning_effort="high",
+        response_format={"type": "json_schema", "json_schema": {"schema": {}}},
     )
     assert both["outputConfig"]["effort"] == "high"
     assert both["outputConfig"]["textFormat"]["type"] == "json_schema"
     gpt = params("Hi", model="openai.gpt-oss-120b-1:0", reasoning_effort="high")
     assert gpt["additionalModelRequestFields"] == {"reasoning_effort": "high"}
     assert encode("Hi", model=LLAMA, reasoning_effort="high", seed=1).ignored == ("seed", "reasoning_effort")
+    assert encode("Hi", model=CLAUDE, reasoning_effort="high").ignored == ("reasoning_effort",)
 
 
 def test_a_guardrail_and_the_user_are_told() -> None:

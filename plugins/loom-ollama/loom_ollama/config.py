@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from loom_py.errors import BuilderError, ConfigError, Problem
-from loom_py.llm.prices import ModelPrice
+from loom_py.llm.prices import ModelPrice, PriceOverride
 
 __all__ = ["DEFAULT_HOST", "OllamaConfig", "Think"]
 
@@ -60,7 +60,7 @@ class OllamaConfig(BaseModel):
     think: Think | None = None
     model_options: Mapping[str, Any] = Field(default_factory=dict)
     headers: Mapping[str, str] = Field(default_factory=dict, repr=False)
-    prices: Mapping[str, ModelPrice] = Field(default_factory=dict)
+    prices: Mapping[str, ModelPrice | PriceOverride] = Field(default_factory=dict)
     sources: Mapping[str, str] = Field(default_factory=dict, repr=False)
 
     @property
@@ -87,6 +87,13 @@ class OllamaConfig(BaseModel):
     def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _HEADER_SAFE.fullmatch(value.get_secret_value()):
             raise ValueError("api_key must be one line of ASCII characters without spaces")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        if not all(re.fullmatch(r"[\x20-\x7e]*", text) for text in (*value, *value.values())):
+            raise ValueError("headers must be names and values of one line of ASCII characters")
         return value
 
     @classmethod

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from loom_ollama.emulator import JSON, NDJSON, OllamaAnswer, OllamaEmulator
+from loom_ollama.emulator import OllamaAnswer, OllamaEmulator
+from loom_ollama.emulator.answers import JSON, NDJSON
 from loom_ollama.provider import OllamaProvider
 from loom_py.conformance import BaseAdapter, Playback
 from loom_py.conformance.adapter import FEATURES

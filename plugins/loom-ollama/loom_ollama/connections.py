@@ -7,12 +7,13 @@ so the body is written here; host, headers, key and pooling are the client's.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import httpx
 import ollama
@@ -23,15 +24,19 @@ __all__ = ["Connections", "Patience"]
 
 PATH = "/api/chat"
 
+CLOCKS_DIFFER = 0.002
+"""Seconds by which a timer may ring before its time."""
+
 
 class Patience:
     """How long one attempt may take: ``read`` seconds for each piece, and ``end`` seconds for it all."""
 
-    __slots__ = ("connect", "end", "read")
+    __slots__ = ("connect", "end", "read", "total")
 
     def __init__(self, read: float, connect: float | None, total: float | None) -> None:
         self.read = read
         self.connect = read if connect is None else connect
+        self.total = total
         self.end = None if total is None else time.monotonic() + total
 
     def left(self) -> float | None:
@@ -42,6 +47,12 @@ class Patience:
         if left <= 0:
             raise TimeoutError
         return left
+
+    @property
+    def was(self) -> float:
+        """Seconds that were waited for what did not come."""
+        is_over = self.end is not None and time.monotonic() >= self.end - CLOCKS_DIFFER
+        return self.total if is_over and self.total is not None else self.read
 
     def httpx(self) -> httpx.Timeout:
         """The same for the transport."""
@@ -78,6 +89,11 @@ class Connections:
 
     def __init__(self, config: OllamaConfig) -> None:
         self._config = config
+        self.forget()
+        _everyone.add(self)
+
+    def forget(self) -> None:
+        """Let go of all connections without closing them."""
         self._lock = threading.Lock()
         self._client: _Client | None = None
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _AsyncClient] = WeakKeyDictionary()
@@ -119,3 +135,16 @@ class Connections:
         if config.api_key is not None:
             headers["authorization"] = f"Bearer {config.api_key.get_secret_value()}"
         return {"host": config.host, "headers": headers, "follow_redirects": False}
+
+
+_everyone: WeakSet[Connections] = WeakSet()
+
+
+def _forget_parents() -> None:
+    """A forked child must not read from its parent's sockets: it would get another's answer."""
+    for connections in list(_everyone):
+        connections.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents)

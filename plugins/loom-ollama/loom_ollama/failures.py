@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from loom_ollama.config import OllamaConfig
+from loom_ollama.connections import Patience
 from loom_py.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -79,6 +80,11 @@ RULES = (
     _Rule(RequestTimeoutError, status=(408, 504)),
     _Rule(RateLimitError, status=(429,)),
     _Rule(InvalidRequestError, status=tuple(range(400, 500))),
+    _Rule(
+        ProviderError,
+        "The server sends callers elsewhere: give its own address as host=.",
+        tuple(range(300, 400)),
+    ),
     _Rule(ServiceUnavailableError),
 )
 """Statuses and words of Ollama's server (its API documentation and the messages of its source)."""
@@ -98,17 +104,20 @@ def stream_error(data: Mapping[str, Any], config: OllamaConfig) -> ProviderError
     return _classified(500, said if isinstance(said, str) else "the server failed", config)
 
 
-def network_error(exc: Exception, config: OllamaConfig) -> LoomError:
-    """The error of a request that got no whole answer."""
+def network_error(exc: Exception, config: OllamaConfig, patience: Patience) -> LoomError:
+    """The error of a request that got no whole answer in the time it had."""
     if isinstance(exc, LoomError):
         return exc
     if isinstance(exc, httpx.ConnectTimeout):
         return RequestTimeoutError(
-            f"no connection to {config.host} in time", deployment=config.model, sent=False, hint=_HOST
+            f"timed out connecting to {config.host} after {min(patience.connect, patience.was):g} s",
+            deployment=config.model,
+            sent=False,
+            hint=_HOST,
         )
     if isinstance(exc, (httpx.TimeoutException, TimeoutError)):
         return RequestTimeoutError(
-            "the answer did not come in time",
+            f"timed out waiting for an answer after {patience.was:g} s",
             deployment=config.model,
             hint="A model that has to be loaded first takes long: raise timeout=, or set keep_alive=.",
         )

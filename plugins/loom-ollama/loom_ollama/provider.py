@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -15,14 +17,13 @@ from loom_ollama.config import OllamaConfig, Think
 from loom_ollama.connections import Connections, Patience
 from loom_ollama.failures import answer_error, network_error
 from loom_ollama.stream import StreamAssembler
-from loom_ollama.wire import NOT_OLLAMA, decode_response, encode_request
+from loom_ollama.wire import NOT_OLLAMA, check_headers, decode_response, dumps, encode_request
 from loom_py._closing import Closing
 from loom_py.description import Description, Setting, masked
 from loom_py.errors import IncompleteResponseError, LoomError, MalformedResponseError
 from loom_py.events import FinalResponse, StreamEvent, UsageEvent
-from loom_py.llm.costs import Cost
-from loom_py.llm.prices import ModelPrice
-from loom_py.llm.prices.amounts import total
+from loom_py.llm.costs import Cost, Pricing
+from loom_py.llm.prices import PriceSetting, PriceTable
 from loom_py.llm.profiles import ModelProfile
 from loom_py.llm.provider import BaseProvider
 from loom_py.messages import Message, Response, TokenUsage, ToolSpec
@@ -30,19 +31,17 @@ from loom_py.options import ChatOptions
 
 __all__ = ["OllamaProvider"]
 
-MAX_ANSWER = 256 * 1024 * 1024
-"""Bytes of a whole answer at most."""
-
-_FREE = ModelPrice(0, 0)
 _OWN_MACHINE = "a server of your own: Ollama bills nothing"
+_NO_LIST = PriceTable({})
 
 
 class _Call:
     """What belongs to one call and to no other."""
 
-    __slots__ = ("content", "headers", "options", "patience")
+    __slots__ = ("content", "headers", "options", "patience", "started")
 
     def __init__(self, content: bytes, options: ChatOptions, patience: Patience) -> None:
+        self.started = time.perf_counter()
         self.content = content
         self.options = options
         self.patience = patience
@@ -92,7 +91,7 @@ class OllamaProvider(Closing, BaseProvider):
         think: Think | None = None,
         model_options: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        prices: Mapping[str, ModelPrice] | None = None,
+        prices: Mapping[str, PriceSetting] | None = None,
     ) -> None:
         self.config = OllamaConfig.resolve(
             {
@@ -113,7 +112,7 @@ class OllamaProvider(Closing, BaseProvider):
         self.model = self.config.model
         self.endpoint = self.config.host
         self.timeout = self.config.timeout
-        self._price = self._price_of()
+        self._pricing = self._own_pricing()
         self._connections = Connections(self.config)
 
     def __repr__(self) -> str:
@@ -157,7 +156,7 @@ class OllamaProvider(Closing, BaseProvider):
     ) -> Response:
         """One reply of the model. Raises errors of `loom_py.errors` only."""
         call = self._begin(messages, tools, options, stream=False)
-        with self._translated(), self._answer(call) as answer:
+        with self._translated(call), self._answer(call) as answer:
             return self._decoded(answer, b"".join(self._pieces(call, answer)), call)
 
     async def achat(
@@ -169,7 +168,7 @@ class OllamaProvider(Closing, BaseProvider):
     ) -> Response:
         """`chat`, async. Cancelling it hangs up."""
         call = self._begin(messages, tools, options, stream=False)
-        with self._translated():
+        with self._translated(call):
             async with asyncio.timeout(call.patience.left()), self._aanswer(call) as answer:
                 return self._decoded(answer, await answer.aread(), call)
 
@@ -183,14 +182,14 @@ class OllamaProvider(Closing, BaseProvider):
         """`chat`, as events while they come. Closing the generator hangs up."""
         call = self._begin(messages, tools, options, stream=True)
         reader = StreamAssembler(self.config, call.options)
-        with self._translated(reader), self._answer(call) as answer:
+        with self._translated(call, reader), self._answer(call) as answer:
             self._check(answer)
             for piece in self._pieces(call, answer):
                 yield from reader.feed(piece)
                 if reader.is_done:
                     break
             yield from reader.end()
-        yield from self._last(reader)
+        yield from self._last(call, reader)
 
     async def astream_chat(
         self,
@@ -202,7 +201,7 @@ class OllamaProvider(Closing, BaseProvider):
         """`stream_chat`, async. ``aclose()`` hangs up."""
         call = self._begin(messages, tools, options, stream=True)
         reader = StreamAssembler(self.config, call.options)
-        with self._translated(reader):
+        with self._translated(call, reader):
             async with self._aanswer(call) as answer:
                 self._check(answer)
                 pieces = answer.aiter_bytes()
@@ -215,7 +214,7 @@ class OllamaProvider(Closing, BaseProvider):
                         yield event
                 for event in reader.end():
                     yield event
-        for event in self._last(reader):
+        for event in self._last(call, reader):
             yield event
 
     # ── one call ─────────────────────────────────────────────────────────────────────────
@@ -229,10 +228,11 @@ class OllamaProvider(Closing, BaseProvider):
         stream: bool,
     ) -> _Call:
         options = options or ChatOptions()
+        check_headers(options.extra_headers, self.model)
         body = encode_request(messages, tools, options, self.config, stream=stream)
         read = options.timeout or self.config.timeout
         total = options.total_timeout if stream else min(read, options.total_timeout or read)
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        content = dumps(body, self.model)
         return _Call(content, options, Patience(read, options.connect_timeout, total))
 
     @contextmanager
@@ -282,42 +282,45 @@ class OllamaProvider(Closing, BaseProvider):
             raise MalformedResponseError("the answer is no JSON object", deployment=self.model)
         if "error" in data:
             raise answer_error(500, answer.headers, body, self.config)
-        return self._priced(decode_response(data, self.config, call.options))
+        return self._complete(call, decode_response(data, self.config, call.options))
 
-    def _last(self, reader: StreamAssembler) -> Iterator[StreamEvent]:
-        response = self._priced(reader.response())
+    def _last(self, call: _Call, reader: StreamAssembler) -> Iterator[StreamEvent]:
+        response = self._complete(call, reader.response())
         yield UsageEvent(response.tokens_used)
         yield FinalResponse(response)
 
     @contextmanager
-    def _translated(self, reader: StreamAssembler | None = None) -> Iterator[None]:
+    def _translated(self, call: _Call, reader: StreamAssembler | None = None) -> Iterator[None]:
         """Whatever the client raises becomes an error of ours; of a stream with what it had shown."""
         try:
             yield
         except LoomError:
             raise
         except (Exception, RecursionError) as exc:  # noqa: BLE001 - whatever the client raises becomes ours
-            failure = network_error(exc, self.config)
+            failure = network_error(exc, self.config, call.patience)
             if reader is not None and reader.has_begun:
                 raise reader.interrupted(f"the stream broke off: {failure.message}", failure) from None
             raise failure from None
 
     # ── money ────────────────────────────────────────────────────────────────────────────
 
-    def _price_of(self) -> ModelPrice | None:
+    def _own_pricing(self) -> Pricing | None:
+        """By what ``prices=`` says of the model; ``None`` where it says nothing."""
         own = {name.strip().lower(): price for name, price in self.config.prices.items()}
         name = self.model.lower()
-        found = own.get(name) or own.get(name.removesuffix(":latest"))
-        return found or (None if self.config.is_cloud else _FREE)
+        price = own.get(name) or own.get(name.removesuffix(":latest"))
+        if price is None:
+            return None
+        return Pricing(name, model_name=name, prices={name: price}, table=_NO_LIST)
 
     def _cost(self, usage: TokenUsage) -> Cost:
-        if self._price is None:
+        if self._pricing is not None:
+            return replace(self._pricing.cost(usage), model=self.model)
+        if self.config.is_cloud:
             return Cost.unknown("the price of a cloud model is not known", model=self.model, usage=usage)
-        parts = self._price.parts(usage)._asdict()
-        source = _OWN_MACHINE if self._price is _FREE else "the user's own price"
-        return Cost(total(parts.values()), **parts, model=self.model, usage=usage, source=source)
+        return Cost(Decimal(0), model=self.model, usage=usage, source=_OWN_MACHINE)
 
-    def _priced(self, response: Response) -> Response:
+    def _complete(self, call: _Call, response: Response) -> Response:
         """The response with its cost. Raises `IncompleteResponseError` where the limit left no text."""
         usage = response.tokens_used
         cost = self._cost(usage)
@@ -328,7 +331,13 @@ class OllamaProvider(Closing, BaseProvider):
                 tokens_used=usage,
                 cost_usd=cost.usd,
             )
-        metadata = {**response.metadata, "deployment": self.model, "cost": cost.to_dict()}
+        metadata = {
+            **response.metadata,
+            "deployment": self.model,
+            "finish_reason": response.finish_reason,
+            "latency_ms": round((time.perf_counter() - call.started) * 1000, 1),
+            "cost": cost.to_dict(),
+        }
         return replace(response, cost_usd=cost.usd, metadata=metadata)
 
     # ── closing ──────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,10 +15,17 @@ from loom_py.errors import InvalidRequestError, MalformedResponseError, Unsuppor
 from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
 
-__all__ = ["KEPT", "decode_response", "encode_request", "tool_calls_of", "usage_of"]
+__all__ = ["KEPT", "check_headers", "decode_response", "dumps", "encode_request", "tool_calls_of", "usage_of"]
 
 KEPT = "ollama"
 """The key of what a message keeps for its next turn, in ``provider_data``."""
+
+INVALID_JSON = "INVALID_JSON"
+"""The key under which arguments that were no JSON object go back: the wire takes an object only."""
+
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+"""What names and values of headers may hold (RFC 9110, without the obsolete bytes above ASCII)."""
 
 _DATA_URL = re.compile(r"\Adata:image/[\w.+-]+;base64,", re.IGNORECASE)
 
@@ -64,7 +73,7 @@ def _message(message: Message, model: str) -> dict[str, Any]:
             said["images"] = images
     if message.tool_calls:
         said["tool_calls"] = [
-            {"id": call.id, "function": {"index": place, "name": call.name, "arguments": call.arguments}}
+            {"id": call.id, "function": {"index": place, "name": call.name, "arguments": _arguments(call)}}
             for place, call in enumerate(message.tool_calls)
         ]
     if message.role == "tool":
@@ -74,6 +83,52 @@ def _message(message: Message, model: str) -> dict[str, Any]:
     if thinking:
         said["thinking"] = thinking
     return said
+
+
+def _arguments(call: ToolCall) -> dict[str, Any]:
+    """The arguments as the object the wire wants; of text that was none, an object that shows it."""
+    if call.error is not None:
+        return {INVALID_JSON: call.arguments_json}
+    return {name: _finite(value) for name, value in call.arguments.items()}
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with nulls for NaN and the infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def dumps(body: Mapping[str, Any], model: str) -> bytes:
+    """The bytes of a request; half of a surrogate pair becomes a question mark.
+
+    Raises `InvalidRequestError` for what JSON cannot hold.
+    """
+    try:
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidRequestError(
+            f"the request cannot be written as JSON: {exc}",
+            deployment=model,
+            sent=False,
+            hint="Check extra_body, model_options and the tools' schemas.",
+        ) from None
+    return text.encode("utf-8", "replace")
+
+
+def check_headers(headers: Mapping[str, str], model: str) -> None:
+    """Raise `InvalidRequestError` for a header that cannot be sent; its value is not shown."""
+    for name, value in headers.items():
+        if not (HEADER_NAME.fullmatch(name) and HEADER_VALUE.fullmatch(value)):
+            raise InvalidRequestError(
+                f"the header {name!r} cannot be sent",
+                param="extra_headers",
+                deployment=model,
+                sent=False,
+                hint="A header's value is one line of ASCII characters.",
+            )
 
 
 def _image(part: ImagePart, model: str) -> str:

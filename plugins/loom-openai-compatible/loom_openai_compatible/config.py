@@ -36,6 +36,7 @@ class OpenAICompatibleConfig(OpenAIConfig):
     kinds: ClassVar[Mapping[str, type[ConfigError]]] = {"base_url": InvalidEndpointError}
     what: ClassVar[str] = "the client of the OpenAI-compatible server"
     insecure_hosts: ClassVar[bool] = True
+    example: ClassVar[str] = "http://localhost:8000/v1"
 
     base_url: str
     max_tokens: MaxTokens | None = None
@@ -53,7 +54,7 @@ class OpenAICompatibleConfig(OpenAIConfig):
     def missing(cls, values: Mapping[str, Any], has_credential: bool) -> list[Problem]:
         """Base URL and model, those that are not there."""
         problems = []
-        for name, example in (("base_url", "http://localhost:8000/v1"), ("model", "llama-3.1-8b")):
+        for name, example in (("base_url", cls.example), ("model", "llama-3.1-8b")):
             if not str(values.get(name, "")).strip():
                 remedy = f"pass {name}=, such as {example!r}, or set {ENVIRONMENT[name][0]}"
                 kind = cls.kinds.get(name, ConfigError)

@@ -21,11 +21,11 @@ from loom_py.emulator.encode import Completion, StreamEncoder
 from loom_py.emulator.exchange import Exchange
 from loom_py.emulator.fault_plan import FaultPlan, PlanRun
 from loom_py.emulator.faults import Answer
+from loom_py.emulator.limits import Limits
 from loom_py.emulator.openai_dialect import OpenAIDialect
 from loom_py.emulator.quotas import Quota
 from loom_py.emulator.resource import MAX_HEADER, RequestLog, Resource
 from loom_py.emulator.server import Emulator, named, several
-from loom_py.emulator.server_thread import Limits
 from loom_py.emulator.wire_errors import WireError, invalid_request
 from loom_py.llm.provider import LLMProvider
 from loom_py.messages import ToolCall
@@ -48,6 +48,7 @@ class Quirks:
         usage: whether whole answers tell their usage.
         usage_in_streams: whether streams do, if they are asked to.
         done_mark: whether streams end in ``[DONE]``.
+        finish_reasons: whether replies say why they ended.
         calls_finish_with_stop: the finish reason of a reply with tool calls is ``stop``.
         ids_of_calls: whether tool calls have ids.
         indexes_of_calls: whether the tool calls of a stream have indexes.
@@ -63,6 +64,7 @@ class Quirks:
     usage: bool = True
     usage_in_streams: bool = True
     done_mark: bool = True
+    finish_reasons: bool = True
     calls_finish_with_stop: bool = False
     ids_of_calls: bool = True
     indexes_of_calls: bool = True
@@ -206,7 +208,9 @@ class _CompatibleDialect(OpenAIDialect):
                 message["content"] = None
             if quirks.reasoning and message.get("role") == "assistant":
                 message[quirks.reasoning_field] = quirks.reasoning
-            if quirks.calls_finish_with_stop and choice["finish_reason"] == "tool_calls":
+            if not quirks.finish_reasons:
+                choice["finish_reason"] = None
+            elif quirks.calls_finish_with_stop and choice["finish_reason"] == "tool_calls":
                 choice["finish_reason"] = "stop"
         return body
 

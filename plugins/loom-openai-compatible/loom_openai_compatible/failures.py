@@ -58,7 +58,23 @@ ADVICE: tuple[Advice, ...] = (
         "Start vLLM with --enable-auto-tool-choice and the --tool-call-parser of the model.",
         message=r"enable-auto-tool-choice|tool-call-parser",
     ),
-    Advice(ProviderError, "Start llama-server with --jinja.", message=r"requires --jinja"),
+    Advice(
+        ProviderError,
+        "Start llama-server with --jinja.",
+        message=r"requires? --jinja",
+        is_final=True,
+    ),
+    Advice(
+        ProviderError,
+        "The server was not started for chats: see its own options.",
+        message=r"this server does not support",
+        is_final=True,
+    ),
+    Advice(
+        InvalidRequestError,
+        "Use a model that takes tools.",
+        message=r"does not support tools",
+    ),
     Advice(UnsupportedParameterError, "The server does not take this: leave it out."),
     Advice(
         MalformedResponseError,

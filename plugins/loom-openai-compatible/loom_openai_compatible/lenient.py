@@ -9,23 +9,57 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
-__all__ = ["call_of", "error_of", "finish_reason_of", "reasoning_of", "room_of", "usage_of"]
+from loom_py.errors import ProviderError, ServiceUnavailableError
+from loom_py.llm.azure.errors import error_from_body
+from loom_py.messages import Response
 
-_STOPS = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "function_call"})
+__all__ = [
+    "call_of",
+    "choices_of",
+    "error_of",
+    "failure_of",
+    "finish_reason_of",
+    "id_of",
+    "plain_text",
+    "reasoning_of",
+    "room_of",
+    "told",
+    "usage_of",
+]
+
+_STOPS = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
 """Words of servers for a reply that is over."""
+_CALLS = frozenset({"tool_calls", "tool_call", "tool_use", "function_call"})
+"""Words for a reply that asks for tools."""
+_LENGTHS = frozenset({"length", "max_tokens", "max_length", "model_length"})
+"""Words for a reply that was cut at its limit."""
+_FAILURES = ("error", "abort")
+"""Words for a reply that the server gave up on (OpenRouter; vLLM and SGLang)."""
 
 _TOO_LONG = re.compile(
     r"context ?window|context (length|size|limit)|maximum (context|model) length|available context"
     r"|context the overflows",
     re.IGNORECASE,
 )
+_FOR_CERTAIN = re.compile(
+    r"max_model_len\b|context shift is disabled|reduce the length of the (messages|input|prompt)"
+    r"|`inputs` tokens \+ `max_new_tokens` must be",
+    re.IGNORECASE,
+)
+"""Wordings of vLLM, llama.cpp, Groq and TGI for a prompt that is too long, which have no other meaning."""
 _POLICY = re.compile(r"ContentPolicyViolation|(usage|content( management)?) policy", re.IGNORECASE)
 _NO_MODEL = re.compile(r"model\b.*(not found|does not exist|not exist)|no such model", re.IGNORECASE)
+_INVALID_NAME = re.compile(r"invalid model name passed", re.IGNORECASE)
+"""LiteLLM's 400 for a model that it does not have."""
+_EXTRA = re.compile(r"extra_forbidden.*?'body', '(\w+)'", re.DOTALL)
+"""vLLM's and Mistral's pydantic errors, where they are a text."""
 _ROOM = re.compile(
     r"available context size \((\d+) tokens\)|(?:model|context) length (?:of|is) (?:only )?(\d+)"
+    r"|max_model_len\w*(?:=\w+)*=(\d+)|must be <= (\d+)"
 )
 
 
@@ -40,13 +74,14 @@ def error_of(data: Any, status: int | None = None) -> dict[str, Any] | None:
     if found is None:
         return None
     message = _message(found)
-    code = found.get("code")
+    extra = _extra_parameter(found, message)
+    code = "unknown_parameter" if extra else found.get("code")
     claimed = int(code) if isinstance(code, (int, str)) and re.fullmatch(r"[45]\d\d", str(code)) else None
     kind = str(found.get("type") or found.get("error_type") or "")
     error = {
         "message": message,
         "type": kind or None,
-        "param": found.get("param"),
+        "param": extra or found.get("param"),
         "code": _code(message, kind, status or claimed) or (None if claimed else code),
     }
     if status is None and claimed:
@@ -87,24 +122,38 @@ def _problem(entry: Any) -> str:
     return f"{where}: {what}" if where else what
 
 
+def _extra_parameter(found: Mapping[str, Any], message: str) -> str:
+    """The parameter that pydantic does not know, by its list of problems or by that list's text."""
+    details = found.get("detail") or found.get("message")
+    if isinstance(details, Mapping):
+        details = details.get("detail")
+    for entry in details if isinstance(details, list) else ():
+        if isinstance(entry, Mapping) and entry.get("type") == "extra_forbidden":
+            place = entry.get("loc")
+            return str(place[-1]) if isinstance(place, (list, tuple)) and place else ""
+    named = _EXTRA.search(message)
+    return named[1] if named else ""
+
+
 def _code(message: str, kind: str, status: int | None) -> str | None:
-    """OpenAI's code for what a server says in words, or in a type of its own."""
-    if kind == "exceed_context_size_error" or (
-        status not in {401, 403, 404, 429} and _TOO_LONG.search(message) and _is_about_length(message)
-    ):
+    """OpenAI's code for what a server says in words, in a type of its own, or by its status."""
+    if kind == "exceed_context_size_error" or (status not in {401, 403, 404, 429} and _is_too_long(message)):
         return "context_length_exceeded"
-    if kind == "budget_exceeded" or "Budget has been exceeded" in message:
+    if status == 402 or kind == "budget_exceeded" or "Budget has been exceeded" in message:
         return "insufficient_quota"
     if _POLICY.search(message):
         return "content_policy_violation"
-    if status == 404 and _NO_MODEL.search(message):
+    if (status == 404 and _NO_MODEL.search(message)) or _INVALID_NAME.search(message):
         return "model_not_found"
     return None
 
 
-def _is_about_length(message: str) -> bool:
-    """Whether a message that names the context says that it does not do."""
-    return re.search(r"exceed|longer|too (long|large)|however|overflow", message, re.IGNORECASE) is not None
+def _is_too_long(message: str) -> bool:
+    """Whether a message says that the context does not do."""
+    if _FOR_CERTAIN.search(message):
+        return True
+    says_so = re.search(r"exceed|longer|too (long|large)|however|overflow", message, re.IGNORECASE)
+    return says_so is not None and _TOO_LONG.search(message) is not None
 
 
 def room_of(message: str, data: Any) -> tuple[int | None, int | None]:
@@ -114,7 +163,7 @@ def room_of(message: str, data: Any) -> tuple[int | None, int | None]:
         used = error.get("n_prompt_tokens")
         return error["n_ctx"], used if isinstance(used, int) else None
     found = _ROOM.search(message)
-    return (int(found[1] or found[2]) if found else None), None
+    return (int(next(filter(None, found.groups()))) if found else None), None
 
 
 # ── answers ──────────────────────────────────────────────────────────────────────────────
@@ -122,35 +171,79 @@ def room_of(message: str, data: Any) -> tuple[int | None, int | None]:
 
 def finish_reason_of(reason: Any, *, has_calls: bool) -> str:
     """OpenAI's word for why the model stopped; ``tool_calls`` wherever it asked for some."""
-    said = reason if isinstance(reason, str) else ""
-    if has_calls and (said in _STOPS or not said):
-        return "tool_calls"
-    return "stop" if said in _STOPS else said
+    said = reason.lower() if isinstance(reason, str) else ""
+    if said in _LENGTHS:
+        return "length"
+    if has_calls:
+        return "tool_calls" if said in {"", *_STOPS, *_CALLS} else said
+    return "stop" if said in {*_STOPS, *_CALLS} else said
+
+
+def choices_of(answer: Any) -> list[Mapping[str, Any]]:
+    """The choices in an answer or a chunk of one; empty where it has none."""
+    choices = answer.get("choices") if isinstance(answer, Mapping) else None
+    return [choice for choice in choices if isinstance(choice, Mapping)] if isinstance(choices, list) else []
+
+
+def failure_of(choice: Mapping[str, Any]) -> ProviderError | None:
+    """The error of a choice that the server gave up on; ``None`` for any other."""
+    error = error_of({"error": choice.get("error")})
+    reason = choice.get("finish_reason")
+    if error is not None:
+        return error_from_body(error)
+    if reason not in _FAILURES:
+        return None
+    return ServiceUnavailableError(f"the server gave up on the answer: its finish reason is {reason!r}")
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str:
     """The text of a model's thoughts, under any of its names."""
-    for name in ("reasoning_content", "reasoning"):
-        if isinstance(message.get(name), str):
-            return str(message[name])
-    return ""
+    found = (message.get(name) for name in ("reasoning_content", "reasoning"))
+    return next((text for text in found if isinstance(text, str) and text), "")
 
 
-def usage_of(usage: Any) -> Any:
-    """Usage with cached tokens where OpenAI has them; DeepSeek tells them beside the rest."""
+def plain_text(content: Any) -> Any:
+    """Content that comes in parts as the text of those that are text."""
+    if not isinstance(content, list):
+        return content
+    texts = (part.get("text") for part in content if isinstance(part, Mapping))
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def usage_of(usage: Any) -> dict[str, Any] | None:
+    """Usage as OpenAI tells it; ``None`` where it tells no number.
+
+    Numbers with a point become whole ones, and cached tokens that stand beside the rest, as DeepSeek's do,
+    go where OpenAI has them.
+    """
     if not isinstance(usage, Mapping):
-        return usage
-    hits = usage.get("prompt_cache_hit_tokens")
-    if isinstance(hits, int) and not usage.get("prompt_tokens_details"):
-        return {**usage, "prompt_tokens_details": {"cached_tokens": hits}}
-    return usage
+        return None
+    found = {name: _whole(value) for name, value in usage.items()}
+    if not any(type(found.get(name)) is int for name in ("prompt_tokens", "completion_tokens")):
+        return None
+    hits = found.get("prompt_cache_hit_tokens")
+    if isinstance(hits, int) and not found.get("prompt_tokens_details"):
+        found["prompt_tokens_details"] = {"cached_tokens": hits}
+    return found
 
 
-def call_of(call: Any, *, makes_id: bool) -> dict[str, Any] | None:
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def told(response: Response, reasoning: str, *, has_usage: bool) -> Response:
+    """``response`` with what OpenAI has no place for."""
+    more: dict[str, Any] = {"reasoning_content": reasoning} if reasoning else {}
+    if not has_usage:
+        more["usage_reported"] = False
+    return replace(response, metadata={**response.metadata, **more}) if more else response
+
+
+def call_of(call: Any) -> dict[str, Any] | None:
     """A tool call, or a piece of one, as OpenAI writes it; ``None`` for what is none.
 
     Arguments that are an object become its JSON; a name and arguments without a function around them get
-    one; and with ``makes_id`` a call that has no id.
+    one.
     """
     if not isinstance(call, Mapping):
         return None
@@ -160,7 +253,12 @@ def call_of(call: Any, *, makes_id: bool) -> dict[str, Any] | None:
     arguments = function.get("arguments")
     if arguments is not None and not isinstance(arguments, str):
         function = {**function, "arguments": json.dumps(arguments)}
-    whole = {**call, "function": dict(function)}
-    if makes_id and not (isinstance(call.get("id"), str) and call["id"]):
-        whole["id"] = f"call_{uuid.uuid4().hex[:24]}"
-    return whole
+    return {**call, "function": dict(function)}
+
+
+def id_of(call: Mapping[str, Any], taken: Collection[str]) -> str:
+    """The id of a call; a new one where it has none, or one that another call of the reply has."""
+    given = call.get("id")
+    if isinstance(given, str) and given and given not in taken:
+        return given
+    return f"call_{uuid.uuid4().hex[:24]}"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loom_openai_compatible import OpenAICompatibleClient, OpenAICompatibleConfig
 from loom_openai_compatible.emulator import CompatibleEmulator, Quirks
@@ -81,6 +85,45 @@ async def test_tools_work_with_every_server(quirks: Quirks, verb: str) -> None:
             results = [Message.tool("ok", one.id, name=one.name) for one in response.tool_calls]
             done = await ask(client, verb, [*HELLO, response.to_message(), *results], TOOLS)
     assert (done.message, done.finish_reason) == ("Done.", "stop")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.builds(
+        Quirks,
+        usage=st.booleans(),
+        usage_in_streams=st.booleans(),
+        finish_reasons=st.booleans(),
+        calls_finish_with_stop=st.booleans(),
+        ids_of_calls=st.booleans(),
+        indexes_of_calls=st.booleans(),
+        arguments_as_objects=st.booleans(),
+        null_content=st.booleans(),
+        reasoning=st.sampled_from(["", "Hm."]),
+        takes_stream_options=st.booleans(),
+    ),
+    st.booleans(),
+)
+def test_quirks_go_together_by_every_verb(quirks: Quirks, done_mark: bool) -> None:
+    quirks = replace(
+        quirks, done_mark=done_mark or not quirks.finish_reasons
+    )  # something has to end a stream
+    engine = ScriptedProvider([[call("find", q="1"), call("find", q="2")], "Done."] * 4)
+
+    async def asked_by_every_verb(client: OpenAICompatibleClient) -> None:
+        for verb in ("chat", "achat", "stream_chat", "astream_chat"):
+            response = await ask(client, verb, HELLO, TOOLS)
+            assert [dict(one.arguments) for one in response.tool_calls] == [{"q": "1"}, {"q": "2"}]
+            assert response.finish_reason == "tool_calls"
+            results = [Message.tool("ok", one.id, name=one.name) for one in response.tool_calls]
+            done = await ask(client, verb, [*HELLO, response.to_message(), *results], TOOLS)
+            assert (done.message, done.finish_reason) == ("Done.", "stop")
+
+    with (
+        CompatibleEmulator(engine, quirks=quirks) as server,
+        OpenAICompatibleClient(**server.client_kwargs()) as client,
+    ):
+        asyncio.run(asked_by_every_verb(client))
 
 
 @EVERY_VERB
@@ -183,6 +226,18 @@ def test_a_key_over_plain_http_is_warned_of_unless_it_stays_on_this_machine(
     assert "k-1234567" not in caplog.text
 
 
+@EVERY_VERB
+@pytest.mark.parametrize("status", [302, 307])
+async def test_a_key_does_not_follow_a_redirect_to_another_server(verb: str, status: int) -> None:
+    with CompatibleEmulator() as other, CompatibleEmulator(api_keys=["k-1234567"]) as server:
+        server.answer_next(status, headers={"location": f"{other.base_url}/chat/completions"})
+        async with OpenAICompatibleClient(**server.client_kwargs()) as client:
+            with contextlib.suppress(LoomError):  # a 302 makes a GET of it, which is refused
+                await ask(client, verb, HELLO)
+        (seen,) = other.requests
+    assert "authorization" not in seen.headers
+
+
 # ── settings ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -190,8 +245,11 @@ def test_every_problem_is_told_at_once() -> None:
     with pytest.raises(BuilderError) as caught:
         OpenAICompatibleClient(max_tokens=0)
     assert [problem.field for problem in caught.value.problems] == ["base_url", "model", "max_tokens"]
-    with pytest.raises(InvalidEndpointError):
+    with pytest.raises(InvalidEndpointError, match="such as http://localhost:8000/v1"):
         OpenAICompatibleClient(base_url="localhost:8000", model="m")
+    with pytest.raises(ConfigError, match="looks like an API key") as swapped:
+        OpenAICompatibleClient(base_url="http://localhost:8000", model="sk-0123456789")
+    assert "sk-0123456789" not in str(swapped.value)
 
 
 @pytest.mark.parametrize(

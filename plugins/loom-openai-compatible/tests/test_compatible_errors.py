@@ -178,6 +178,51 @@ CASES: list[tuple[str, int, Any, type[LoomError], str]] = [
         ContentFilterError,
         "Rephrase",
     ),
+    (
+        "LiteLLM: no model",
+        400,
+        {"error": {"message": "/chat/completions: Invalid model name passed in model=x.", "code": "400"}},
+        DeploymentNotFoundError,
+        "/models",
+    ),
+    (
+        "vLLM: the limit alone is too long",
+        400,
+        {
+            "error": {
+                "message": "max_tokens=8192 cannot be greater than max_model_len=max_total_tokens=4096.",
+                "type": "BadRequestError",
+                "param": "max_tokens",
+                "code": 400,
+            }
+        },
+        ContextLengthError,
+        "max_tokens",
+    ),
+    (
+        "TGI: too long",
+        422,
+        {
+            "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096.",
+            "error_type": "validation",
+        },
+        ContextLengthError,
+        "",
+    ),
+    (
+        "OpenRouter: no credit",
+        402,
+        {"error": {"message": "Insufficient credits", "code": 402}},
+        RateLimitError,
+        "budget",
+    ),
+    (
+        "Ollama: no tools",
+        400,
+        {"error": {"message": "library/gemma does not support tools", "type": "api_error"}},
+        InvalidRequestError,
+        "takes tools",
+    ),
     ("FastAPI: words", 404, {"detail": "Not Found"}, NotFoundError, "/v1"),
     (
         "FastAPI: a list",
@@ -215,6 +260,66 @@ def test_each_servers_refusals_are_understood(
         assert error.limit == 4096
     if isinstance(error, RateLimitError):
         assert error.retryable is (status == 429)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["context shift is disabled", "litellm.BadRequestError: Please reduce the length of the messages."],
+)
+def test_a_prompt_that_is_too_long_is_that_in_words_without_a_number(
+    server: CompatibleEmulator, message: str
+) -> None:
+    server.fail_next(500, body={"error": {"code": 500, "message": message}})
+    with OpenAICompatibleClient(**server.client_kwargs()) as client, pytest.raises(ContextLengthError):
+        client.chat(HELLO)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (500, "tools param requires --jinja flag"),
+        (501, "This server does not support completions. Start it without `--embeddings`"),
+    ],
+)
+def test_what_only_another_start_of_the_server_mends_is_not_tried_again(
+    server: CompatibleEmulator, status: int, message: str
+) -> None:
+    server.fail_next(status, body={"error": {"code": status, "message": message, "type": "server_error"}})
+    with OpenAICompatibleClient(**server.client_kwargs()) as client, pytest.raises(LoomError) as caught:
+        client.chat(HELLO)
+    assert (caught.value.retryable, caught.value.http_status) == (False, status)
+
+
+EXTRA = {
+    "type": "extra_forbidden",
+    "loc": ["body", "stream_options"],
+    "msg": "Extra inputs are not permitted",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (422, {"detail": [EXTRA]}),
+        (422, {"object": "error", "message": {"detail": [EXTRA]}, "type": "invalid_request_error"}),
+        (
+            400,
+            {
+                "object": "error",
+                "message": "[{'type': 'extra_forbidden', 'loc': ('body', 'stream_options'), 'msg': 'Extra'}]",
+                "code": 400,
+            },
+        ),
+    ],
+    ids=["FastAPI", "Mistral", "vLLM"],
+)
+def test_a_parameter_that_pydantic_does_not_know_is_left_out_from_then_on(status: int, body: Any) -> None:
+    with CompatibleEmulator() as server, OpenAICompatibleClient(**server.client_kwargs()) as client:
+        server.fail_next(status, body=body)
+        for _ in range(2):
+            assert list(client.stream_chat(HELLO))[-1].response.message == "Hello"  # type: ignore[union-attr]
+        sent = ["stream_options" in request.body for request in server.requests]
+    assert sent == [True, False, False]
 
 
 def test_fastapis_list_of_problems_reads_as_a_sentence(server: CompatibleEmulator) -> None:
@@ -258,6 +363,7 @@ def test_the_errors_of_every_style_are_told_alike(style: Any) -> None:
         b'data: {"error": {"message": "CUDA out of memory", "type": "InternalServerError", "code": 500}}\n\n',
         b'data: {"object": "error", "message": "CUDA out of memory", "type": "ServerError", "code": 500}\n\n',
         b'data: {"error": "CUDA out of memory"}\n\n',
+        b'error: {"code": 500, "message": "CUDA out of memory", "type": "server_error"}\n\n',
     ],
 )
 def test_an_error_in_a_stream_is_an_error_in_every_shape(server: CompatibleEmulator, chunk: bytes) -> None:
@@ -290,6 +396,15 @@ def test_an_answer_with_200_that_is_none_is_an_error(
     server.answer_next(body=body)
     with OpenAICompatibleClient(**server.client_kwargs()) as client, pytest.raises(kind):
         client.chat(HELLO)
+
+
+def test_a_key_that_a_refusal_echoes_is_not_told(server: CompatibleEmulator) -> None:
+    said = "Authentication Error, Invalid proxy token passed. Received API Key = sk-...abcd, Key Hash = 01"
+    server.fail_next(401, body={"error": {"message": said, "code": "401"}})
+    with OpenAICompatibleClient(**server.client_kwargs()) as client, pytest.raises(LoomError) as caught:
+        client.chat(HELLO)
+    assert "abcd" not in caught.value.message
+    assert "Received API Key = ***, Key Hash" in caught.value.message
 
 
 def test_a_server_that_does_not_run_is_named() -> None:

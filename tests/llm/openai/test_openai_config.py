@@ -43,6 +43,7 @@ def test_every_problem_is_told_at_once_with_its_remedy() -> None:
         ({"api_key": "two words"}, ConfigError, "api_key"),
         ({"api_key": 7}, ConfigError, "api_key"),
         ({"model": " "}, ConfigError, "model"),
+        ({"model": SECRET}, ConfigError, "model"),
         ({"base_url": "api.openai.com"}, InvalidEndpointError, "base_url"),
         ({"base_url": "http://api.openai.com/v1"}, InvalidEndpointError, "base_url"),
         ({"base_url": "https://u:p@api.openai.com"}, InvalidEndpointError, "base_url"),

@@ -19,6 +19,7 @@ from loom_py.errors import (
     InvalidRequestError,
     LoomError,
     MalformedResponseError,
+    NetworkAccessError,
     NotFoundError,
     PermissionDeniedError,
     ProviderError,
@@ -54,8 +55,10 @@ async def _ask(client: OpenAIClient, verb: str) -> None:
         await method(HELLO)
     elif verb == "astream_chat":
         [event async for event in method(HELLO)]
-    else:
+    elif verb == "stream_chat":
         await asyncio.to_thread(lambda: list(method(HELLO)))
+    else:
+        await asyncio.to_thread(method, HELLO)
 
 
 def body(message: str, kind: str | None, code: str | None, param: str | None = None) -> dict[str, Any]:
@@ -202,6 +205,29 @@ CASES: list[tuple[int, dict[str, Any], type[LoomError], bool, str]] = [
         "no chat model",
     ),
     (
+        404,
+        body(
+            "This is not a chat model and thus not supported in the v1/chat/completions endpoint.", None, None
+        ),
+        NotFoundError,
+        False,
+        "no chat model",
+    ),
+    (
+        403,
+        body("Your organization must be verified to use the model `gpt-5`.", "invalid_request_error", None),
+        PermissionDeniedError,
+        False,
+        "Verify the organization",
+    ),
+    (
+        401,
+        body("Your request IP does not match the configured IP allowlist.", None, "ip_not_authorized"),
+        NetworkAccessError,
+        False,
+        "Add this address",
+    ),
+    (
         503,
         body("The engine is currently overloaded, please try again later", "server_error", None),
         ServiceUnavailableError,
@@ -249,6 +275,40 @@ async def test_a_wrong_key_and_a_wrong_model_are_told_apart_by_every_verb(
     assert isinstance(error, DeploymentNotFoundError)
     assert error.hint is not None
     assert "'gpt-9'" in error.hint
+
+
+@pytest.mark.parametrize(
+    "shown", ["sk-proj-0123456789abcdefghij", "sk-proj-********ghij", "sk-...ghij", "0123****ghij"]
+)
+async def test_nothing_of_a_key_that_a_refusal_echoes_is_told(openai: OpenAIEmulator, shown: str) -> None:
+    said = f"Incorrect API key provided: {shown}. You can find your API key at https://platform.openai.com."
+    openai.fail_next(401, body=body(said, "invalid_request_error", "invalid_api_key"))
+    async with OpenAIClient(
+        model="gpt-4o", api_key="sk-proj-0123456789abcdefghij", base_url=openai.base_url
+    ) as client:
+        error = await failure(client)
+    assert error.message.startswith("Incorrect API key provided: ***. You can find")
+    assert "ghij" not in f"{error!r}{error.args}{error.to_dict()}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_model_that_only_responses_has_is_asked_there_once_a_404_said_so(
+    openai: OpenAIEmulator, verb: str
+) -> None:
+    said = "This model is only supported in v1/responses and not in v1/chat/completions."
+    openai.fail_next(404, body=body(said, "invalid_request_error", None, "model"))
+    async with OpenAIClient(**openai.client_kwargs()) as client:
+        await _ask(client, verb)
+        await _ask(client, verb)
+    paths = [request.path for request in openai.requests]
+    assert paths == ["/v1/chat/completions", "/v1/responses", "/v1/responses"]
+
+
+async def test_a_parameter_that_a_search_model_refuses_is_left_out(openai: OpenAIEmulator) -> None:
+    openai.fail_next(400, body=body("Model incompatible request argument supplied: temperature", None, None))
+    async with OpenAIClient(**openai.client_kwargs()) as client:
+        client.chat(HELLO)
+    assert ["temperature" in request.body for request in openai.requests] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -17,16 +17,20 @@ ENVIRONMENT = {"api_key": "ACME_API_KEY", "base_url": "ACME_BASE_URL"}
 
 
 class AcmeConfig(BaseModel):
-    """Everything an `AcmeProvider` needs to know. ``timeout`` is in seconds."""
+    """Everything an `AcmeProvider` needs to know; ``sources`` says where each setting came from.
+
+    ``timeout`` is in seconds.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(default="acme-1", min_length=1)
     base_url: str = Field(default="https://api.acme.example", pattern=r"^https?://\S+$")
-    api_key: SecretStr
+    api_key: SecretStr = Field(min_length=1)
     max_tokens: int = Field(default=4096, ge=1)
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
     timeout: float = Field(default=60.0, ge=1.0, le=600.0)
+    sources: Mapping[str, str] = Field(default_factory=dict, repr=False)
 
     @classmethod
     def resolve(cls, settings: Mapping[str, Any]) -> AcmeConfig:
@@ -35,11 +39,13 @@ class AcmeConfig(BaseModel):
         Raises a `ConfigError` for one problem, and a `BuilderError` that lists them all for several.
         """
         values = {name: value for name, value in settings.items() if value is not None}
+        sources = dict.fromkeys(values, "argument")
         for name, variable in ENVIRONMENT.items():
             if name not in values and os.environ.get(variable, "").strip():
                 values[name] = os.environ[variable].strip()
+                sources[name] = f"environment ({variable})"
         try:
-            return cls(**values)
+            return cls(**values, sources=sources)
         except ValidationError as exc:
             problems = [_problem(error) for error in exc.errors(include_input=False)]
         if len(problems) == 1 and problems[0].error is not None:

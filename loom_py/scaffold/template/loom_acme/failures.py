@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import httpx2
@@ -66,6 +67,10 @@ def network_error(exc: Exception, config: AcmeConfig) -> LoomError:
     if isinstance(exc, httpx2.ConnectError):
         said = f"{config.base_url} cannot be reached"
         return ConnectionFailedError(said, deployment=config.model, sent=False)
+    if isinstance(exc, (httpx2.LocalProtocolError, UnicodeEncodeError)):
+        return InvalidRequestError(
+            "the request cannot be sent: a header holds what none may", deployment=config.model, sent=False
+        )
     if isinstance(exc, httpx2.HTTPError):
         return ConnectionFailedError("the connection broke off", deployment=config.model)
     return ProviderError(f"the call failed: {type(exc).__name__}", deployment=config.model)
@@ -81,7 +86,9 @@ def _words(answer: httpx2.Response) -> tuple[str, str]:
 
 
 def _seconds(text: str | None) -> float | None:
+    """The seconds of a ``retry-after``; ``None`` for what is no number of them."""
     try:
-        return max(0.0, float(text)) if text else None
+        seconds = float(text or "nan")
     except ValueError:
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -16,7 +16,8 @@ import httpx2
 from loom_acme.config import AcmeConfig
 from loom_acme.failures import answer_error, network_error
 from loom_acme.prices import cost_of, profile_of
-from loom_acme.wire import StreamReader, decode_response, encode_request
+from loom_acme.wire import StreamReader, decode_response, encode_request, written
+from loom_py.description import Description, Setting, masked
 from loom_py.errors import IncompleteResponseError, LoomError, MalformedResponseError
 from loom_py.events import FinalResponse, StreamEvent, UsageEvent
 from loom_py.llm.costs import Cost
@@ -81,6 +82,15 @@ class AcmeProvider(BaseProvider):
         """The most a call of so many tokens can cost, in USD."""
         return cost_of(self.model, TokenUsage(input_tokens, output_tokens))
 
+    def describe(self) -> Description:
+        """Every setting and where it came from, the key masked."""
+        config, settings = self.config, dict(self.config)
+        del settings["sources"]
+        settings["api_key"] = masked(config.api_key.get_secret_value())
+        return Description(
+            Setting(name, value, config.sources.get(name, "default")) for name, value in settings.items()
+        )
+
     # ── the four verbs ───────────────────────────────────────────────────────────────────
 
     def chat(
@@ -107,7 +117,7 @@ class AcmeProvider(BaseProvider):
         options = options or ChatOptions()
         request = self._request(messages, tools, options, stream=False)
         with self._translated():
-            async with asyncio.timeout(options.total_timeout or options.timeout):
+            async with asyncio.timeout(self._seconds(options)):
                 return self._decoded(await self._of_loop().send(request))
 
     def stream_chat(
@@ -167,16 +177,21 @@ class AcmeProvider(BaseProvider):
     ) -> httpx2.Request:
         config = self.config
         body = encode_request(messages, tools, options, config, stream=stream)
-        read = options.timeout or options.total_timeout or config.timeout
+        read = self._seconds(options)
         timeout = httpx2.Timeout(read, connect=options.connect_timeout or read)
         headers = {"authorization": f"Bearer {config.api_key.get_secret_value()}", **options.extra_headers}
         return httpx2.Request(
             "POST",
             f"{config.base_url.rstrip('/')}/chat",
-            content=json.dumps(body, ensure_ascii=False).encode(),
+            content=written(body, config),
             headers={**headers, "content-type": "application/json"},
             extensions={"timeout": timeout.as_dict()},
         )
+
+    def _seconds(self, options: ChatOptions) -> float:
+        """How long an answer, or a piece of a stream, may take. Agents bound the rest from outside."""
+        timeout = options.timeout or self.config.timeout
+        return min(timeout, options.total_timeout or timeout)
 
     def _decoded(self, answer: httpx2.Response) -> Response:
         if answer.status_code != httpx2.codes.OK:
@@ -204,7 +219,7 @@ class AcmeProvider(BaseProvider):
                 request_id=id_,
                 deployment=self.model,
             )
-        metadata = {"provider": self.name, "request_id": id_, "cost": cost.to_dict()}
+        metadata = {"deployment": self.model, "request_id": id_, "cost": cost.to_dict()}
         return replace(response, cost_usd=cost.usd, metadata=metadata)
 
     @contextmanager

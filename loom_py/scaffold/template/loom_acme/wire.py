@@ -7,12 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from loom_acme.config import AcmeConfig
-from loom_py.errors import ContentFilterError, LoomError, MalformedResponseError, StreamInterruptedError
+from loom_py.errors import (
+    ContentFilterError,
+    InvalidRequestError,
+    LoomError,
+    MalformedResponseError,
+    StreamInterruptedError,
+)
 from loom_py.events import StreamEvent, TextDelta, ToolCallCompleted, ToolCallStarted
 from loom_py.messages import Message, Response, TokenUsage, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
 
-__all__ = ["StreamReader", "decode_response", "encode_request"]
+__all__ = ["StreamReader", "decode_response", "encode_request", "written"]
 
 
 def encode_request(
@@ -40,6 +46,19 @@ def encode_request(
         **options.extra_body,
     }
     return {name: value for name, value in wanted.items() if value not in (None, [])}
+
+
+def written(body: Mapping[str, Any], config: AcmeConfig) -> bytes:
+    """The body as JSON; half of a surrogate pair becomes a question mark.
+
+    Raises `InvalidRequestError` for what JSON cannot hold.
+    """
+    try:
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        said = f"the request cannot be written as JSON: {exc}"
+        raise InvalidRequestError(said, deployment=config.model, sent=False) from None
+    return text.encode("utf-8", "replace")
 
 
 def decode_response(data: Any, config: AcmeConfig) -> Response:

@@ -9,7 +9,9 @@ from loom_acme.testing import KEY, FakeAcme
 from loom_py import AgentBuilder
 from loom_py.conformance import Playback, run
 from loom_py.conformance.script import Answer, Script
-from loom_py.errors import BuilderError, MissingAuthError
+from loom_py.errors import BuilderError, ConfigError, InvalidRequestError, MissingAuthError
+from loom_py.messages import Message
+from loom_py.options import ChatOptions
 
 
 def test_every_scenario_passes() -> None:
@@ -32,3 +34,25 @@ def test_settings_are_checked_all_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         AcmeProvider(api_key=KEY, temperature=9, timeout=0)
     assert {problem.field for problem in caught.value.problems} == {"temperature", "timeout"}
     assert KEY not in str(caught.value)
+    with pytest.raises(ConfigError, match="api_key"):
+        AcmeProvider(api_key="")
+
+
+def test_it_tells_its_settings_and_never_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_API_KEY", KEY)
+    provider = AcmeProvider("acme-1", timeout=5)
+    told = provider.describe().to_dict()
+    assert told["timeout"] == {"value": 5.0, "source": "argument"}
+    assert told["api_key"]["source"] == "environment (ACME_API_KEY)"
+    assert KEY not in f"{provider!r} {provider.config!r} {told}"
+
+
+def test_what_json_cannot_hold_is_an_error_of_loom_py_s() -> None:
+    with FakeAcme(Playback(Script((Answer("Hello!"),)))) as service:
+        provider = AcmeProvider(api_key=KEY, base_url=service.base_url)
+        with pytest.raises(InvalidRequestError, match="written as JSON"):
+            provider.chat([Message.user("Hi")], options=ChatOptions(extra_body={"x": object()}))
+        with pytest.raises(InvalidRequestError, match="cannot be sent"):
+            provider.chat([Message.user("Hi")], options=ChatOptions(extra_headers={"x": "two\nlines"}))
+        assert provider.chat([Message.user("half \ud800 a pair")]).message == "Hello!"
+        provider.close()

@@ -6,7 +6,12 @@ types of its SDK, and error messages seen in public reports; nothing was recorde
 
 from __future__ import annotations
 
-from loom_anthropic.emulator.server import AnthropicEmulator
-from loom_anthropic.emulator.troubles import Cut, Fault, RawAnswer, StreamError
+from loom_py.emulator.limits import missing
+
+try:
+    from loom_anthropic.emulator.server import AnthropicEmulator
+    from loom_anthropic.emulator.troubles import Cut, Fault, RawAnswer, StreamError
+except ModuleNotFoundError as exc:
+    raise missing(exc.name) from None
 
 __all__ = ["AnthropicEmulator", "Cut", "Fault", "RawAnswer", "StreamError"]

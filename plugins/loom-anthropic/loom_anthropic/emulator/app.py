@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -345,8 +346,14 @@ def _ended_early(error: ContentFilterError | IncompleteResponseError) -> Respons
     )
 
 
+def _refuse_constant(name: str) -> None:
+    """Python reads NaN and the infinities; the service does not."""
+    raise ValueError(f"unexpected character: {name}")
+
+
 def _parsed(raw: bytes) -> dict[str, Any]:
     try:
+        json.loads(raw, parse_constant=_refuse_constant)
         body = loads(raw)
     except (ValueError, RecursionError) as error:
         raise invalid(f"The request body is not valid JSON: {error}") from None

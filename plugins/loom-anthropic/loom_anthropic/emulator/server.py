@@ -11,8 +11,9 @@ from loom_anthropic.emulator.limits import RateLimits
 from loom_anthropic.emulator.troubles import Cut, Fault, RawAnswer, StreamError
 from loom_anthropic.profiles import MODELS, ClaudeModel, claude_model
 from loom_py.emulator.echo import EchoProvider
+from loom_py.emulator.limits import Limits
 from loom_py.emulator.resource import RecordedRequest
-from loom_py.emulator.server_thread import Limits, ServerThread
+from loom_py.emulator.server_thread import ServerThread
 from loom_py.llm.provider import LLMProvider
 
 __all__ = ["AnthropicEmulator"]

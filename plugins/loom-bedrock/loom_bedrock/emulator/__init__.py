@@ -8,8 +8,13 @@ Needs ``pip install 'loom-bedrock[emulator]'``.
 
 from __future__ import annotations
 
-from loom_bedrock.emulator.app import RecordedCall
-from loom_bedrock.emulator.exceptions import BedrockException, RawAnswer
-from loom_bedrock.emulator.server import BedrockEmulator
+from loom_py.emulator.limits import missing
+
+try:
+    from loom_bedrock.emulator.app import RecordedCall
+    from loom_bedrock.emulator.exceptions import BedrockException, RawAnswer
+    from loom_bedrock.emulator.server import BedrockEmulator
+except ModuleNotFoundError as exc:
+    raise missing(exc.name) from None
 
 __all__ = ["BedrockEmulator", "BedrockException", "RawAnswer", "RecordedCall"]

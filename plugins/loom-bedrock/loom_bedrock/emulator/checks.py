@@ -125,9 +125,17 @@ def _expected(place: int, ids: Sequence[str]) -> str:
 
 
 def _claude(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    seen: set[str] = set()
     for place, message in enumerate(messages):
         for block in message["content"]:
             call_id = block.get("toolUse", {}).get("toolUseId")
+            if call_id in seen:
+                yield (
+                    f"The model returned the following errors: messages.{place}.content: `tool_use` ids must"
+                    " be unique"
+                )
+            if call_id is not None:
+                seen.add(call_id)
             if call_id is not None and not _CLAUDE_ID.fullmatch(call_id):
                 yield (
                     f"The model returned the following errors: messages.{place}.content.tool_use.id: String"

@@ -11,7 +11,8 @@ from loom_bedrock.emulator.exceptions import BedrockException, RawAnswer
 from loom_bedrock.emulator.faults import Fault
 from loom_bedrock.emulator.signature import Account
 from loom_py.emulator.echo import EchoProvider
-from loom_py.emulator.server_thread import Limits, ServerThread
+from loom_py.emulator.limits import Limits
+from loom_py.emulator.server_thread import ServerThread
 from loom_py.llm.provider import LLMProvider
 
 __all__ = ["BedrockEmulator"]
