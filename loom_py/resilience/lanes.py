@@ -194,8 +194,8 @@ class Lane:
     def shared_key(self) -> str:
         """By what the shared state knows the deployment."""
         provider = self.provider
-        endpoint = getattr(provider, "endpoint", None) or ""
-        key = f"{provider.name}/{urlsplit(endpoint).netloc}/{provider.model}"
+        place = urlsplit(getattr(provider, "endpoint", None) or "")
+        key = f"{provider.name}/{place.netloc}{place.path.rstrip('/')}/{provider.model}"
         account = getattr(provider, "account", None)
         return f"{key}/{account}" if account else key
 

@@ -69,3 +69,12 @@ def test_an_account_is_told_by_its_organization_its_project_and_its_key() -> Non
     assert all(account is not None and account not in ONE for account in accounts)
     # a digest would give a short key away to whoever tries them all
     assert OpenAIConfig.resolve({"model": "gpt-4o", "api_key": "hunter2"}).account is None
+
+
+def test_two_paths_of_one_gateway_are_two_deployments_in_the_shared_state_too() -> None:
+    def keys(*urls: str) -> set[str]:
+        deployments = [OpenAIClient(model="gpt-4o", api_key="k" * 40, base_url=url) for url in urls]
+        with AgentBuilder().with_load_balancing(deployments).build() as agent:
+            return {each.key for each in agent.health().deployments.values()}
+
+    assert len(keys("https://gw.example/a/v1", "https://gw.example/b/v1")) == 2
