@@ -14,7 +14,10 @@ from loom_py.agent_file.problems import Problems
 
 __all__ = ["expanded"]
 
-_REFERENCE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-)([^}]*))?\}|(\{[^}]*\}?))")
+_REFERENCE = re.compile(
+    r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-)((?:\$\{[^{}]*\}|[^}])*+))?\}|(\{[^}]*\}?))"
+)
+"""A reference; its default may hold further ones, and ends at the first ``}`` that is not theirs."""
 
 
 def expanded(node: Node, env: Mapping[str, str], problems: Problems, own: Mapping[str, str]) -> Node:
@@ -74,7 +77,7 @@ class _Filling:
             self._problems.hide(value, _named((name,)))
             return value
         if has_default:
-            return str(default)
+            return _REFERENCE.sub(self._one, str(default))
         self._is_broken = True
         self._problems.add(
             self._node,

@@ -98,6 +98,8 @@ def _module(name: str, node: Node, problems: Problems) -> ModuleType | None:
     except ModuleNotFoundError as exc:
         if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
             hint = f"It is looked for beside {problems.path.name} and among the installed packages."
+            if name.endswith(".py"):
+                hint = f"Write it without .py: {str(node.value).replace('.py', '', 1)}"
             problems.add(node, f"there is no module {name!r}", hint)
         else:
             missing = f"Install what brings {exc.name!r}."

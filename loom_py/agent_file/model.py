@@ -71,7 +71,8 @@ def _spec(ctx: Context, node: Node, *, required: bool) -> tuple[str, Node] | Non
     if given.is_broken:
         return None
     if not isinstance(given.value, str) or not given.value.strip():
-        ctx.problems.add(given, f"provider must be text, not {given.kind}", "Write name or name:model.")
+        kind = "empty text" if isinstance(given.value, str) else given.kind
+        ctx.problems.add(given, f"provider must be text, not {kind}", "Write name or name:model.")
         return None
     name, colon, model = given.value.partition(":")
     name = name.strip().lower().replace("_", "-")

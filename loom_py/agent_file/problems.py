@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from loom_py.errors import BuilderError, LoomError, Problem
 
@@ -18,6 +18,9 @@ __all__ = ["FileProblem", "Problems"]
 _LEAST_SECRET = 4
 """Characters from which on a text is hidden wherever it stands; a shorter one would hide half the message."""
 
+
+_METHOD = re.compile(r"\.?\bwith_(\w+)(?:\((?:\[…\])?\))?")
+_KEYWORD = re.compile(r"\b([a-z_]+)=(?=[ ,.]|$)")
 
 _NO_SECRETS = ("true", "false", "none", "null")
 """Words of many messages."""
@@ -70,11 +73,11 @@ class Problems:
         """An error that something raised because of ``node``."""
         if isinstance(exc, BuilderError):
             for problem in exc.problems:
-                self.add(node, problem.message, problem.remedy)
+                self.add(node, _as_in_files(problem.message), _as_in_files(problem.remedy))
         elif isinstance(exc, LoomError):
-            self.add(node, exc.message, exc.hint)
+            self.add(node, _as_in_files(exc.message), _as_in_files(exc.hint))
         elif isinstance(exc, (TypeError, ValueError)) and str(exc):
-            self.add(node, str(exc))
+            self.add(node, _as_in_files(str(exc)))
         else:
             self.add(node, f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__)
 
@@ -101,6 +104,17 @@ class Problems:
         self.found.append(
             FileProblem(field=place, message=text, remedy=remedy, path=self.path, line=line, column=column)
         )
+
+
+@overload
+def _as_in_files(text: str) -> str: ...
+@overload
+def _as_in_files(text: None) -> None: ...
+def _as_in_files(text: str | None) -> str | None:
+    """``text`` about the builder's methods and keywords, with the names that a file has for them."""
+    if text is None:
+        return None
+    return _KEYWORD.sub(r"\1", _METHOD.sub(r"\1", text))
 
 
 def _without_values(message: str, node: Node) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -148,11 +149,13 @@ class _Reading:
         if isinstance(given, yaml.ScalarNode):
             return self._scalar(given, made)
         if isinstance(given, yaml.SequenceNode):
-            self._check_tag(given, made, "seq")
+            if self._is_tagged(given, made, "seq"):
+                return replace(made, is_broken=True)
             items = [self.node(each, f"{path}[{index}]", depth + 1) for index, each in enumerate(given.value)]
             return Node(tuple(items), line, column, path)
         assert isinstance(given, yaml.MappingNode)
-        self._check_tag(given, made, "map")
+        if self._is_tagged(given, made, "map"):
+            return replace(made, is_broken=True)
         return Node(self._entries(given, made, depth), line, column, path)
 
     def _entries(self, given: yaml.MappingNode, made: Node, depth: int) -> dict[str, Node]:
@@ -217,10 +220,13 @@ class _Reading:
             return Node(None, made.line, made.column, made.path, is_broken=True)
         return Node(value, made.line, made.column, made.path)
 
-    def _check_tag(self, given: yaml.Node, made: Node, wanted: str) -> None:
-        if given.tag != f"{_TAG}{wanted}":
-            message = f"the tag {_shown_tag(given.tag)} is not known here"
-            self._problems.add(made, message, "Leave it out: a file holds plain values only.")
+    def _is_tagged(self, given: yaml.Node, made: Node, wanted: str) -> bool:
+        """Whether it has a tag that it may not have, which is reported."""
+        if given.tag == f"{_TAG}{wanted}":
+            return False
+        message = f"the tag {_shown_tag(given.tag)} is not known here"
+        self._problems.add(made, message, "Leave it out: a file holds plain values only.")
+        return True
 
 
 def _start(node: yaml.Node) -> tuple[int, int]:
@@ -232,9 +238,10 @@ def _shown_tag(tag: str) -> str:
 
 
 def _int(text: str) -> int:
-    if text[:2] in ("0x", "0o"):
-        return int(text, 0)
-    return int(text)
+    """The number. Raises `ValueError` for one of more digits than Python writes, in any base."""
+    number = int(text, 0 if text[:2] in ("0x", "0o") else 10)
+    str(number)
+    return number
 
 
 def _float(text: str) -> float:

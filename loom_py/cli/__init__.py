@@ -16,10 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``loom`` with ``arguments``, by default those of the process; the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given == ["--version"]:  # answered at once, and also where the extra is missing
-        from loom_py.cli.versions import versions
-
-        print(versions())
-        return 0
+        return _show_versions()
     try:
         from loom_py.cli.app import run
     except ModuleNotFoundError as exc:
@@ -33,3 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return leave(code)
     return code
+
+
+def _show_versions() -> int:
+    from loom_py.cli.streams import quiet_output
+    from loom_py.cli.versions import versions
+
+    try:
+        print(versions(), flush=True)
+    except OSError as exc:
+        quiet_output()
+        return 141 if isinstance(exc, BrokenPipeError) else 2
+    return 0

@@ -16,7 +16,7 @@ from loom_py.cli.exits import ExitCode, exit_code
 from loom_py.cli.failures import show_failure, show_tracebacks, show_warning
 from loom_py.cli.leaving import note_interruption
 from loom_py.cli.plugins import PANEL, command_of, offered_commands
-from loom_py.cli.screen import quiet_output
+from loom_py.cli.streams import is_unwritable, quiet_output, settle_streams
 from loom_py.cli.table import COMMANDS
 from loom_py.cli.versions import versions
 from loom_py.errors import ProviderLoadError
@@ -32,14 +32,31 @@ _MODULES = {entry.name: entry.module for entry in COMMANDS}
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run ``loom``; the exit code. No error leaves it: each is shown."""
     show_tracebacks(os.environ.get("LOOM_DEBUG", "") not in ("", "0"))
-    command = _root()
+    settle_streams()
+    try:
+        code = _code_of(_root(), arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        quiet_output()
+        return ExitCode.PIPE_CLOSED
+    except Exception as exc:  # noqa: BLE001 - the last place that can tell the user
+        show_failure(exc)
+        if not isinstance(exc, OSError):
+            return exit_code(exc)
+        if is_unwritable(exc):
+            quiet_output()
+        return ExitCode.USAGE if exc.filename or is_unwritable(exc) else exit_code(exc)
+    return code
+
+
+def _code_of(command: Any, arguments: Sequence[str] | None) -> int:
+    """Run the command; the exit code. Raises what it raises."""
     try:
         command.main(args=None if arguments is None else list(arguments), prog_name="loom")
     except SystemExit as exc:
+        if isinstance(exc.__context__, BrokenPipeError):  # so rich and typer leave, with codes of their own
+            raise exc.__context__ from None
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
-    except Exception as exc:  # noqa: BLE001 - the last place that can tell the user
-        show_failure(exc)
-        return ExitCode.USAGE if isinstance(exc, OSError) and exc.filename else exit_code(exc)
     return ExitCode.OK
 
 
@@ -77,6 +94,15 @@ def _tidied(command: Any) -> Any:
             parameter.metavar = ""
     for each in getattr(command, "commands", {}).values():
         _tidied(each)
+    made = command.get_help_option
+
+    def get_help_option(ctx: Any) -> Any:
+        option = made(ctx)
+        if option is not None:
+            option.metavar = ""
+        return option
+
+    command.get_help_option = get_help_option
     return command
 
 
@@ -122,9 +148,6 @@ class _Root(TyperGroup):
         except KeyboardInterrupt:
             note_interruption()
             raise typer.Exit(ExitCode.INTERRUPTED) from None
-        except BrokenPipeError:
-            quiet_output()
-            raise typer.Exit(ExitCode.PIPE_CLOSED) from None
 
     def _announce(self, name: str, help: str, panel: str) -> None:
         """Have the command listed, without importing it."""

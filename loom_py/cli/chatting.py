@@ -16,12 +16,12 @@ from loom_py.cli.exits import ExitCode
 from loom_py.cli.models import Chosen, ModelFlags
 from loom_py.cli.repl.conversation import Conversation
 from loom_py.cli.repl.interactive import talk
-from loom_py.cli.repl.plain import answer_all, read_stdin
+from loom_py.cli.repl.plain import answer_all, read_lines, read_stdin
 from loom_py.cli.screen import err, is_terminal, out, safe
 from loom_py.cli.settings import found, state_folder
 from loom_py.errors import ConfigError
 
-__all__ = ["ChatRequest", "chat_with", "history_file"]
+__all__ = ["ChatRequest", "chat_with", "greet", "history_file"]
 
 CONFIGURE = (
     "To talk with a model of yours: loom chat --llm PROVIDER:MODEL, or --endpoint URL --deployment NAME."
@@ -52,7 +52,7 @@ def chat_with(request: ChatRequest) -> ExitCode:
             return _interactive(request, chosen, agent)
     if chosen.is_demo:
         err().print(Text(f"No model is configured: the offline demo answers. {CONFIGURE}"), soft_wrap=True)
-    questions = _lines() if request.lines or is_typed else _whole()
+    questions = read_lines() if request.lines or is_typed else _whole()
     with chosen.builder.build() as agent:
         session = request.session or Conversation(agent).session_id
         stream = (not request.as_json) if request.stream is None else request.stream
@@ -64,12 +64,13 @@ def _interactive(request: ChatRequest, chosen: Chosen, agent: Agent) -> ExitCode
     conversation = Conversation(agent)
     if request.session:
         conversation.session_id = request.session
-    _greet(console, chosen, agent)
+    greet(console, chosen, agent)
     history = history_file() if _wants_history(request.history) else None
     return talk(console, conversation, stream=request.stream is not False, history=history)
 
 
-def _greet(console: Console, chosen: Chosen, agent: Agent) -> None:
+def greet(console: Console, chosen: Chosen, agent: Agent) -> None:
+    """Say who answers, and how to leave."""
     if chosen.is_demo:
         console.print(Text("No model is configured, so the offline demo answers: type 1, 2 or 3.", "yellow"))
         console.print(Text(CONFIGURE, style="dim"))
@@ -93,19 +94,7 @@ def _wants_history(flag: bool | None) -> bool:
 
 
 def _whole() -> Iterator[str]:
-    try:
-        question = read_stdin()
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"standard input is not UTF-8: byte {exc.start}") from None
+    question = read_stdin()
     if not question:
         raise ConfigError("standard input held no question", hint="printf 'Hello' | loom chat")
     yield question
-
-
-def _lines() -> Iterator[str]:
-    try:
-        for line in sys.stdin:
-            if line.strip():
-                yield line.strip()
-    except UnicodeDecodeError:
-        raise ConfigError("standard input is not UTF-8") from None

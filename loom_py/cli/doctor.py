@@ -5,10 +5,8 @@ Each step is a `Finding`; after the first that fails, those that need it are ski
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,12 +14,22 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from loom_py.cli.exits import ExitCode, exit_code
-from loom_py.cli.failures import masked_secrets
-from loom_py.cli.screen import out, safe
-from loom_py.errors import BuilderError, ConfigError, IncompleteResponseError, LoomError, RateLimitError
+from loom_py.cli.failures import KEEP_A_KEY, masked_secrets
+from loom_py.cli.screen import out, print_table, safe
+from loom_py.cli.streams import write_json
+from loom_py.errors import (
+    BuilderError,
+    ConfigError,
+    IncompleteResponseError,
+    LoomError,
+    MissingAuthError,
+    RateLimitError,
+)
 from loom_py.messages import Message, Response
 from loom_py.options import ChatOptions
 
@@ -29,7 +37,7 @@ if TYPE_CHECKING:
     from loom_py.builder import AgentBuilder
     from loom_py.llm.provider import LLMProvider
 
-__all__ = ["Finding", "examine", "examine_all"]
+__all__ = ["Finding", "examine", "examine_all", "show_findings"]
 
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 
@@ -39,6 +47,8 @@ MARKS: dict[Status, tuple[str, str]] = {
     "failed": ("✗", "bold red"),
     "skipped": ("·", "dim"),
 }
+WIDTH = 12
+"""Cells of a mark and the name of a step."""
 PROMPT = "Reply with the word: ready"
 MOST_TOKENS = 64
 """Tokens of the trial's reply: enough for a word, also where the model thinks first."""
@@ -66,20 +76,24 @@ class Finding:
 def examine_all(builder: AgentBuilder, *, timeout: float, call: bool, as_json: bool) -> ExitCode:
     """Examine every model of the agent, and print what is found; the worst of its exit codes."""
     findings: dict[str, list[Finding]] = {}
+    console = out()
     try:
         agent = builder.build()
     except ConfigError as error:
         findings["settings"] = list(_wrong_settings(error))
-        _show("settings", findings["settings"], as_json)
+        if not as_json:
+            for finding in findings["settings"]:
+                _show(console, finding)
     else:
         with agent:
             for provider in agent.providers:
-                name = f"{provider.name} {provider.model}"
-                shown = findings.setdefault(name, [])
-                _show(name, _kept(examine(provider, timeout=timeout, call=call), shown), as_json)
+                if as_json:
+                    found = list(examine(provider, timeout=timeout, call=call))
+                else:
+                    found = show_findings(console, provider, timeout=timeout, call=call)
+                findings.setdefault(name_of(provider), []).extend(found)
     if as_json:
-        told = {name: [each.to_dict() for each in found] for name, found in findings.items()}
-        sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=2) + "\n")
+        write_json({name: [each.to_dict() for each in found] for name, found in findings.items()})
     return max((each.code for found in findings.values() for each in found), default=ExitCode.OK)
 
 
@@ -112,7 +126,10 @@ def _wrong_settings(error: ConfigError) -> Iterator[Finding]:
         yield Finding("settings", "failed", error.message, error.hint, ExitCode.USAGE)
         return
     for problem in error.problems:
-        yield Finding("settings", "failed", problem.message, problem.remedy, ExitCode.USAGE)
+        remedy = problem.remedy
+        if isinstance(problem.error, MissingAuthError):
+            remedy = f"{remedy or ''} {KEEP_A_KEY}".strip()
+        yield Finding("settings", "failed", problem.message, remedy, ExitCode.USAGE)
 
 
 def _settings(provider: LLMProvider) -> Finding:
@@ -270,16 +287,28 @@ def _kept(findings: Iterator[Finding], kept: list[Finding]) -> Iterator[Finding]
         yield finding
 
 
-def _show(name: str, findings: Iterator[Finding] | list[Finding], as_json: bool) -> None:
-    """Each finding as it comes; nothing where JSON is wanted, but they are all made."""
-    console = out()
-    if not as_json:
-        console.print(Text(safe(name), style="bold"), soft_wrap=True)
-    for finding in findings:
-        if as_json:
-            continue
-        mark, style = MARKS[finding.status]
-        line = Text.assemble((f"  {mark} {finding.step:<9}", style), safe(masked_secrets(finding.told)))
-        console.print(line, soft_wrap=True)
-        if finding.remedy:
-            console.print(Text(f"{'':13}{safe(finding.remedy)}", style="dim"), soft_wrap=True)
+def show_findings(
+    console: Console, provider: LLMProvider, *, timeout: float = 10.0, call: bool = True
+) -> list[Finding]:
+    """Examine a provider, and print each finding as it comes."""
+    console.print(Text(safe(name_of(provider)), style="bold"), soft_wrap=True)
+    found = []
+    for finding in examine(provider, timeout=timeout, call=call):
+        _show(console, finding)
+        found.append(finding)
+    return found
+
+
+def name_of(provider: LLMProvider) -> str:
+    """What a provider is called here."""
+    return f"{provider.name} {provider.model}"
+
+
+def _show(console: Console, finding: Finding) -> None:
+    mark, style = MARKS[finding.status]
+    line = Table.grid(padding=(0, 1))
+    line.add_column(width=WIDTH, no_wrap=True)
+    line.add_row(Text(f"  {mark} {finding.step}", style), Text(safe(masked_secrets(finding.told))))
+    if finding.remedy:
+        line.add_row("", Text(safe(finding.remedy), "dim"))
+    print_table(line, console)

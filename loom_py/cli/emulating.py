@@ -6,9 +6,11 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from errno import EADDRINUSE
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 from loom_py.cli.exits import ExitCode
-from loom_py.cli.screen import is_terminal, out, safe
+from loom_py.cli.screen import is_terminal, out, print_table, safe
 from loom_py.emulator import AzureEmulator, FaultPlan, RecordedRequest
 from loom_py.emulator.engines import engine_of
 from loom_py.emulator.settings_file import load_settings
 from loom_py.errors import ConfigError
 from loom_py.llm.azure.config import is_loopback
 
-__all__ = ["EmulateRequest", "emulate"]
+__all__ = ["EmulateRequest", "emulate", "screen_of"]
 
 LOG_SIZE = 1000
 """Requests that are remembered."""
@@ -69,15 +71,29 @@ def emulate(request: EmulateRequest) -> ExitCode:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with emulator:
+    with _listening(emulator, request):
         if request.as_json:
             _lines(emulator, stop, _as_json)
         elif is_terminal(sys.stdout):
             _live(emulator, stop)
         else:
-            out().print(_heading(emulator), soft_wrap=True)
+            print_table(_heading(emulator))
             _lines(emulator, stop, _as_text)
     return ExitCode.OK
+
+
+@contextmanager
+def _listening(emulator: AzureEmulator, request: EmulateRequest) -> Iterator[None]:
+    """Meanwhile it serves. Raises `ConfigError` for a place where it cannot listen."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(emulator)
+        except OSError as error:
+            hint = "Choose another with --port; 0 takes a free one." if error.errno == EADDRINUSE else None
+            place = f"{request.host}:{request.port}"
+            told = error.strerror or str(error)
+            raise ConfigError(f"cannot listen on {place}: {told}", field="--port", hint=hint) from None
+        yield
 
 
 def _settings(request: EmulateRequest) -> dict[str, Any]:
@@ -146,13 +162,14 @@ def _live(emulator: AzureEmulator, stop: threading.Event) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as screen:
         while not stop.wait(REFRESH):
             rows = max(3, console.height - FRAME - len(emulator.deployments))
-            screen.update(_screen(emulator, rows), refresh=True)
+            screen.update(screen_of(emulator, rows), refresh=True)
     console.print(_heading(emulator), soft_wrap=True)
     console.print(Text(f"{_sum(emulator)}; stopped.", style="dim"))
 
 
-def _screen(emulator: AzureEmulator, rows: int) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+def screen_of(emulator: AzureEmulator, rows: int) -> RenderableType:
+    """The resource, its quotas and its last requests, ``rows`` at most."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
     for name in ("at", "deployment", "status", "took", "tokens", ""):
         table.add_column(name, justify="right" if name in {"took", "tokens"} else "left", no_wrap=True)
     for entry in emulator.requests[-rows:]:
@@ -164,19 +181,19 @@ def _screen(emulator: AzureEmulator, rows: int) -> RenderableType:
     return Group(_heading(emulator), Text(""), body, Text(""), foot)
 
 
-def _heading(emulator: AzureEmulator) -> RenderableType:
+def _heading(emulator: AzureEmulator) -> Table:
     facts = Table.grid(padding=(0, 2))
     facts.add_row(Text("endpoint", "bold"), emulator.endpoint)
     facts.add_row(Text("key", "bold"), emulator.api_key)
     for name, model in emulator.deployments.items():
         quota = emulator.quota_of(name)
-        told = f"{name} serves {model}" + (f" · {quota}" if quota else "")
+        told = f"{name} serves {model}" + (f" · {quota} used this minute" if quota else "")
         facts.add_row(Text("deployment", "bold"), safe(told))
     first = next(iter(emulator.deployments))
     facts.add_row(
         Text("try", "bold"),
-        f"AZURE_OPENAI_API_KEY={emulator.api_key} loom chat --endpoint {emulator.endpoint}"
-        f" --deployment {safe(first)}",
+        f"AZURE_OPENAI_API_KEY={emulator.api_key} \\\n"
+        f"loom chat --endpoint {emulator.endpoint} --deployment {safe(first)}",
     )
     return facts
 

@@ -10,13 +10,23 @@ from rich.markup import escape
 from rich.text import Text
 
 from loom_py.cli.screen import err, safe
-from loom_py.errors import BuilderError, ConfigError, LoomError
+from loom_py.cli.streams import is_unwritable
+from loom_py.errors import BuilderError, ConfigError, LoomError, MissingAuthError
 
-__all__ = ["masked_secrets", "remember_secret", "show_failure", "show_tracebacks", "show_warning"]
+__all__ = [
+    "KEEP_A_KEY",
+    "masked_secrets",
+    "remember_secret",
+    "show_failure",
+    "show_tracebacks",
+    "show_warning",
+]
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSPHRASE|CREDENTIALS?)$", re.IGNORECASE)
 _LEAST_SECRET = 6
 """Characters from which on a text is hidden; a shorter one would be found in words."""
+
+KEEP_A_KEY = "loom config set-key PROVIDER keeps a key for all commands."
 
 _secrets: set[str] = set()
 _tracebacks = False
@@ -65,11 +75,21 @@ def _told(error: BaseException) -> tuple[str, list[tuple[str, str]]]:
     """What was wrong, and the facts that go with it."""
     if isinstance(error, LoomError):
         facts = [("where", where)] if (where := _where(error)) else []
-        return error.message, facts + ([("hint ", error.hint)] if error.hint else [])
+        hint = error.hint or _key_hint(error)
+        return error.message, facts + ([("hint ", hint)] if hint else [])
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}", []
+    if isinstance(error, OSError) and is_unwritable(error):
+        return f"standard output cannot be written: {error.strerror}", []
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return text, [("hint ", "Run loom --debug … to see where it came from.")]
+
+
+def _key_hint(error: LoomError) -> str | None:
+    """What the command line can do about a missing key; the message tells what code and variables can."""
+    problems = error.problems if isinstance(error, BuilderError) else ()
+    is_missing = any(isinstance(problem.error, MissingAuthError) for problem in problems)
+    return KEEP_A_KEY if is_missing else None
 
 
 def _where(error: LoomError) -> str:
@@ -77,7 +97,7 @@ def _where(error: LoomError) -> str:
     parts = []
     field = getattr(error, "field", None)
     if isinstance(error, ConfigError) and not isinstance(error, BuilderError) and field:
-        parts += [] if str(field) in error.message else [f"setting {field}"]
+        parts += [] if str(field) in error.message else [str(field)]
     if error.deployment:
         parts.append(f"deployment {error.deployment}")
     if error.request_id:

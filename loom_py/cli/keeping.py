@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import sys
 
 from rich.text import Text
@@ -11,6 +10,7 @@ from rich.text import Text
 from loom_py.cli.failures import remember_secret
 from loom_py.cli.screen import err, is_terminal, out
 from loom_py.cli.settings import found
+from loom_py.cli.streams import write_json
 from loom_py.errors import ConfigError
 from loom_py.keys import KeyStore, key_name, masked, open_store
 from loom_py.keys.store import LONGEST_KEY
@@ -42,7 +42,7 @@ def list_keys(where: str | None, *, as_json: bool) -> None:
     store = _store(where)
     names = store.names()
     if as_json:
-        sys.stdout.write(json.dumps(names) + "\n")
+        write_json(names, indent=None)
         return
     for name in names:
         sys.stdout.write(f"{name}\n")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from loom_py.cli.exits import ExitCode
-from loom_py.cli.screen import err, out, safe
+from loom_py.cli.screen import err, out, print_table, safe
+from loom_py.cli.streams import write_json
 from loom_py.errors import ConfigError
 from loom_py.llm.models import family_of, resolve_model
 from loom_py.llm.prices import ModelPrice, PriceRow, PriceTable
@@ -32,14 +31,14 @@ def show_providers(*, as_json: bool) -> ExitCode:
     found = available_providers(load=True)
     missing = [name for name in PACKAGES if name not in found]
     if as_json:
-        _json([{**asdict(info), "installed": True} for info in found.values()])
+        write_json([{**asdict(info), "installed": True} for info in found.values()])
     else:
         table = _table("provider", "from", "")
         for info in found.values():
             table.add_row(info.name, info.origin, Text(safe(info.error or "ready"), _style(info.error)))
         for name in missing:
             table.add_row(Text(name, "dim"), "", Text(f"pip install loom-{name}", "dim"))
-        out().print(table)
+        print_table(table)
     return ExitCode.FAILED if any(info.error for info in found.values()) else ExitCode.OK
 
 
@@ -51,16 +50,15 @@ def show_models(pattern: str, provider: str, *, as_json: bool) -> None:
         raise _unknown(pattern, sorted({*profiled_models(), *prices.models}))
     known = {name: (profile_for(name), prices.get(name)) for name in names}
     if as_json:
-        _json([_model(name, *facts) for name, facts in known.items()])
+        write_json([_model(name, *facts) for name, facts in known.items()])
         return
     table = _table("model", "input", "output", "takes", "in", "out")
-    for column in (*table.columns[1:3], *table.columns[4:]):
-        column.justify = "right"
+    _hold_figures(*table.columns[1:3], *table.columns[4:])
     for name, (profile, price) in known.items():
         money = ("?", "?") if price is None else (_usd(price.input), _usd(price.output))
         limits = (_count(profile.context_window), _count(profile.max_output))
         table.add_row(name, *limits, _abilities(profile), *money)
-    out().print(table)
+    print_table(table)
     err().print(
         Text(f"USD per million tokens by {provider}'s list of {prices.date}; ? is not known.", style="dim")
     )
@@ -73,18 +71,17 @@ def show_prices(model: str, provider: str | None, *, as_json: bool) -> None:
     if not found:
         raise _unknown(model, sorted({name for table in tables.values() for name in table.models}))
     if as_json:
-        _json([{"provider": name, **_row(row)} for name, rows in found.items() for row in rows])
+        write_json([{"provider": name, **_row(row)} for name, rows in found.items() for row in rows])
         return
     for name, rows in found.items():
-        table = _table("deployment", "tier", "input", "cached", "cache write", "output", "from input of")
-        for column in table.columns[2:]:
-            column.justify = "right"
+        table = _table("deployment", "tier", "input", "cached", "cache\nwrite", "output", "from\ninput of")
+        _hold_figures(*table.columns[2:])
         for row in rows:
             for line in _lines(row):
                 table.add_row(*line)
         table.title = f"{rows[0].model} · {name} · USD per million tokens"
         table.title_justify = "left"
-        out().print(table)
+        print_table(table)
         for source in dict.fromkeys(f"{row.source} ({row.date})" for row in rows):
             out().print(Text(f"  {source}", style="dim"), soft_wrap=True)
 
@@ -146,8 +143,14 @@ def _row(row: PriceRow) -> Mapping[str, Any]:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=bool(column))
+        table.add_column(column, overflow="fold", min_width=6)
     return table
+
+
+def _hold_figures(*columns: Column) -> None:
+    """Where the screen is narrow, figures are not cut: half a price would be another price."""
+    for column in columns:
+        column.justify, column.no_wrap = "right", True
 
 
 def _style(error: str | None) -> str:
@@ -178,7 +181,3 @@ def _count(tokens: int | None) -> str:
 
 def _usd(amount: Decimal | None) -> str:
     return "" if amount is None else f"{amount:f}"
-
-
-def _json(data: Any) -> None:
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str, indent=2) + "\n")

@@ -14,7 +14,7 @@ from loom_py.keys import LazyStore
 if TYPE_CHECKING:
     from loom_py.builder import AgentBuilder
 
-__all__ = ["Chosen", "ModelFlags", "chosen_model", "key_settings", "user_keys"]
+__all__ = ["Chosen", "ModelFlags", "chosen_model", "key_settings", "no_model", "user_keys"]
 
 KEY_VARIABLES = {
     "azure-openai": ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENTRA_TOKEN", "AZURE_OPENAI_AD_TOKEN"),
@@ -84,6 +84,15 @@ def chosen_model(flags: ModelFlags) -> Chosen:
     from loom_py.cli.demo import demo_builder
 
     return Chosen(demo_builder(), "demo", "default", is_demo=True)
+
+
+def no_model() -> ConfigError:
+    """For a command that has no use for the demo."""
+    return ConfigError(
+        "no model is configured",
+        hint="Name an agent's file, --llm PROVIDER:MODEL, or --endpoint URL and --deployment NAME. "
+        "AZURE_OPENAI_ENDPOINT and LOOM_LLM do, too.",
+    )
 
 
 def _azure(flags: ModelFlags, source: str) -> Chosen:

@@ -55,10 +55,7 @@ def _question(given: str | None) -> str:
     elif given is None and is_terminal(sys.stdin):
         raise ConfigError("there is no question", hint='loom run AGENT.yaml "What is …?", or from a pipe.')
     else:
-        try:
-            question = read_stdin()
-        except UnicodeDecodeError as exc:
-            raise ConfigError(f"standard input is not UTF-8: byte {exc.start}") from None
+        question = read_stdin()
     if not question:
         raise ConfigError("the question is empty")
     return question

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
-__all__ = ["err", "is_terminal", "out", "quiet_output", "safe"]
+__all__ = ["err", "is_terminal", "out", "print_table", "safe"]
+
+WIDEST = 1000
+"""Cells that a line of a table in a pipe has at most."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PICTURES = 0x2400
@@ -24,6 +27,15 @@ def out() -> Console:
 def err() -> Console:
     """Standard error: problems, and what is told beside an answer."""
     return Console(stderr=True, highlight=False)
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Print ``table``, by default to standard output: as wide as the screen; in a pipe, as wide as it is."""
+    console = console or out()
+    if not (console.is_terminal or console.record or "COLUMNS" in os.environ):
+        wide = console.options.update(width=WIDEST)
+        console.width = max(console.width, console.measure(table, options=wide).maximum)
+    console.print(table)
 
 
 def is_terminal(stream: Any) -> bool:
@@ -45,13 +57,3 @@ def safe(text: str) -> str:
 def _picture(found: re.Match[str]) -> str:
     code = ord(found.group())
     return chr(_PICTURES + code) if code < 0x20 else ("␡" if code == 0x7F else "�")
-
-
-def quiet_output() -> None:
-    """Nobody reads standard output any more: what is left to be flushed goes nowhere, without a complaint."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except (OSError, ValueError):
-        return

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from loom_py.cli.agents import agent_file
 from loom_py.cli.models import KEY_VARIABLES, ModelFlags, user_keys
 from loom_py.cli.screen import err, out, safe
 from loom_py.cli.settings import config_file, found
+from loom_py.cli.streams import write_json
 from loom_py.description import Description, Setting, masked
 from loom_py.errors import ConfigError
 from loom_py.llm.azure.config import AzureOpenAIConfig
@@ -26,7 +25,7 @@ def show_settings(path: Path | None, flags: ModelFlags, changes: Sequence[str], 
     """Print the settings of an agent, or those that hold without one. Raises `ConfigError`."""
     described = Description(_own(flags)) if path is None else agent_file(path, flags, changes).describe()
     if as_json:
-        sys.stdout.write(json.dumps(described.to_dict(), ensure_ascii=False, default=str, indent=2) + "\n")
+        write_json(described.to_dict())
         return
     cells = [(each.name, _shown(each.value), each.source) for each in described]
     widths = [max(map(len, column), default=0) for column in list(zip(*cells, strict=True))[:2]]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from rich.text import Text
 from loom_py.cli.exits import ExitCode
 from loom_py.cli.failures import masked_secrets
 from loom_py.cli.screen import err, out, safe
+from loom_py.cli.streams import write_json
 from loom_py.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def validate_all(paths: Sequence[Path], *, as_json: bool) -> ExitCode:
     problems = {file: check(file) for file in files}
     found = [problem for each in problems.values() for problem in each]
     if as_json:
-        sys.stdout.write(json.dumps([_plain(each) for each in found], ensure_ascii=False, indent=2) + "\n")
+        write_json([_plain(each) for each in found])
     else:
         for problem in found:
             _show(problem)

@@ -12,14 +12,15 @@ from loom_py.conformance.printing import print_scorecard
 from loom_py.conformance.running import TIMEOUT, run, scenarios
 from loom_py.errors import ConfigError
 
+PROGRAM = "python -m loom_py.conformance"
 PASSED, FAILED, USAGE = 0, 1, 2
 """Exit codes."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def build_parser(program: str = PROGRAM) -> argparse.ArgumentParser:
+    """The command line of ``program``."""
     parser = argparse.ArgumentParser(
-        prog="python -m loom_py.conformance",
+        prog=program,
         description="Try a provider against every promise of loom_py's provider protocol.",
         epilog="Exit code: 0 all that applies passed, 1 something failed, 2 wrong usage.",
     )
@@ -44,9 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
     """Run the suite; the exit code. Wrong usage leaves by `SystemExit` with code 2."""
-    parser = build_parser()
+    parser = build_parser(program)
     options = parser.parse_args(arguments)
     adapter: str = options.adapter or ""
     if not (adapter or options.list):

@@ -18,7 +18,7 @@ __all__ = ["BUILT_IN", "FEATURES", "Adapter", "AdapterSource", "BaseAdapter", "l
 
 FEATURES: Mapping[str, str] = {
     "requests": "`requests()` tells what the service saw",
-    "options": "temperature and token limit are sent, and seen",
+    "options": "temperature, token limit and the choice of no tool are sent, and seen",
     "tools": "the model can ask for tools",
     "argument_text": "the arguments of a call travel as JSON text, not as an object",
     "tool_choice": "a tool call can be demanded: any, or one tool by its name",

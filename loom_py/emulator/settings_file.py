@@ -26,9 +26,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from loom_py.emulator.engines import engine_of
 from loom_py.emulator.fault_plan import FaultPlan
@@ -50,12 +51,21 @@ class _Deployment(BaseModel):
     engine: str | None = None
 
 
+def _model_alone(given: Any) -> Any:
+    """A deployment that is written as its model's name alone."""
+    return {"model": given} if isinstance(given, str) else given
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     region: str = "eastus"
-    keys: list[str] = Field(default_factory=lambda: ["emulator-key"], min_length=1)
-    deployments: dict[str, str | _Deployment] = Field(default_factory=dict)
+    keys: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=lambda: ["emulator-key"], min_length=1
+    )
+    deployments: dict[str, Annotated[_Deployment, BeforeValidator(_model_alone)]] = Field(
+        default_factory=dict
+    )
     engine: str = "echo"
     faults: dict[str, Any] | str | None = None
     chunk_delay: float = Field(default=0.0, ge=0.0)
@@ -71,12 +81,8 @@ def load_settings(path: str | Path) -> dict[str, Any]:
     try:
         given = TypeAdapter(_Settings).validate_python(_read(file))
     except ValidationError as exc:
-        problems = [Problem(".".join(map(str, each["loc"])) or "file", each["msg"]) for each in exc.errors()]
-        raise BuilderError(problems, what=f"the emulator of {file}") from None
-    settings = {
-        name: each if isinstance(each, _Deployment) else _Deployment(model=each)
-        for name, each in given.deployments.items()
-    }
+        raise BuilderError(map(_problem, exc.errors()), what=f"the emulator of {file}") from None
+    settings = given.deployments
     made: dict[str, Any] = {
         "engine": _engine(given.engine, file.parent),
         "region": given.region,
@@ -94,6 +100,31 @@ def load_settings(path: str | Path) -> dict[str, Any]:
     if settings:
         made["deployments"] = {name: each.model for name, each in settings.items()}
     return made
+
+
+_WORDS = {
+    "missing": "is missing",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "dataclass_type": "must be a mapping",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+"""What is wrong, by pydantic's name for it."""
+
+
+def _problem(found: ErrorDetails) -> Problem:
+    """One thing wrong, in words that know nothing of Python."""
+    kind, loc = found["type"], found["loc"]
+    place = ".".join(map(str, loc)) or "file"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        holder = _Deployment if len(loc) == 3 else _Settings
+        hint = f"Known are {', '.join(holder.model_fields)}." if len(loc) in (1, 3) else None
+        return Problem(place, "there is no such setting", hint)
+    words = found["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    return Problem(place, f"{place} {_WORDS.get(kind, words)}")
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -126,9 +157,27 @@ def _yaml(file: Path, text: str) -> Any:
             "reading YAML needs the package pyyaml", hint="pip install 'loom-py[yaml]', or write JSON."
         ) from None
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_loader())  # noqa: S506 - a SafeLoader that minds names given twice
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{file} is not YAML: {error}", field="file") from None
+
+
+def _loader() -> Any:
+    """PyYAML's safe loader, for which a name that is given twice is an error."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in seen:
+                        line = key.start_mark.line + 1
+                        raise ValueError(f"{key.value!r} is given twice, again in line {line}")
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def _quota(name: str, given: _Deployment) -> Quota | Ptu | None:

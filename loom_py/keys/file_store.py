@@ -24,6 +24,9 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LARGEST = 1_000_000
 """Bytes of a key file that are read; no honest one is near."""
 
+VERSION = 1
+"""Of the form of the file; one of another form is left alone."""
+
 
 class FileStore:
     """Keys in the JSON file ``path``, which is plain text: whoever is you, or root, can read it.
@@ -84,10 +87,16 @@ class FileStore:
             found = json.loads(data.decode("utf-8")) if len(data) <= _LARGEST else None
         except (ValueError, RecursionError):
             found = None  # the error's own text would quote what may be a key
-        keys = found.get("keys") if isinstance(found, Mapping) else None
+        found = found if isinstance(found, Mapping) else {}
+        keys = found.get("keys")
         if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
             raise KeyStoreError(
                 f"{self.path} is no key file of loom_py", hint="Move it away and set your keys again."
+            )
+        if found.get("version", VERSION) != VERSION:
+            raise KeyStoreError(
+                f"{self.path} has the form of another version of loom_py",
+                hint="Update loom_py: pip install -U loom-py",
             )
         return keys
 
@@ -108,7 +117,7 @@ class FileStore:
             os.close(descriptor)
 
     def _write(self, keys: Mapping[str, str]) -> None:
-        text = json.dumps({"version": 1, "keys": dict(sorted(keys.items()))}, indent=2)
+        text = json.dumps({"version": VERSION, "keys": dict(sorted(keys.items()))}, indent=2)
         new = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o600)
         try:

@@ -83,8 +83,8 @@ class KeyringStore:
 
     def _get(self, entry: str) -> str | None:
         with self._told("read"):
-            found: str | None = self._backend.get_password(SERVICE, entry)
-        return found or None
+            found = self._backend.get_password(SERVICE, entry)
+        return found if isinstance(found, str) and found else None
 
     def _index(self) -> Names:
         try:

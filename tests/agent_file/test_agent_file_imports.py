@@ -201,3 +201,10 @@ def test_a_standard_module_keeps_its_name(write: Write) -> None:
     before = sys.modules["json"]
     assert check(agent(write, "tools: json:loads"), env={})[0].message != "the wrong one"
     assert sys.modules["json"] is before
+
+
+def test_a_module_written_with_its_suffix_is_told_without(write: Write) -> None:
+    write(TOOLS, "shop_tools.py")
+    path = write("kind: Agent\nllm: {script: [Hi]}\ntools: ['shop_tools.py:stock']\n")
+    (problem,) = check(path)
+    assert problem.hint == "Write it without .py: shop_tools:stock"

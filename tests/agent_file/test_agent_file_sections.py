@@ -149,7 +149,7 @@ WRONG: list[tuple[str, str, str]] = [
     ),
     ("resilience: {retry: {}}", "resilience.retry", "resilience has no setting 'retry'"),
     ("retries: {}", "retries", "an agent has no setting 'retries'"),
-    ("budget: {}", "budget", "a budget needs usd=, tokens= or both"),
+    ("budget: {}", "budget", "a budget needs usd, tokens or both"),
     ("budget: [{usd: 1}, {usd: 2}]", "budget[1]", "there are two budgets per chat"),
     (
         "budget: {usd: 1, on_unknown_price: assume, assumed_price: {input: 1}}",
@@ -347,3 +347,11 @@ def test_backends_are_made_with_their_settings(write: Write) -> None:
     made = steps(write, "backend: {url: 'sqlite://', max_rows: 7, include_tables: [a], name: shop}\n")
     backend = made["with_backend"].args[0]
     assert (backend.name, backend.max_rows) == ("shop", 7)
+
+
+def test_what_the_builder_checks_is_told_in_the_words_of_a_file(write: Write) -> None:
+    path = write("kind: Agent\nllm: {script: [Hi]}\nbudget: {}\nresilience: {hedging: {after_seconds: 1}}\n")
+    budget, hedging = check(path)
+    assert budget.message == "a budget needs usd, tokens or both"
+    assert hedging.message == "hedging asks a second deployment, and there is only one"
+    assert hedging.hint == "Add failover or load_balancing, or take hedging out."

@@ -35,6 +35,10 @@ def prompt(write: Write, text: str, **env: str) -> Any:
         ("$${A}", "${A}"),
         ("$5 and $A", "$5 and $A"),
         ("$$$$", "$$"),
+        ("${B:-${A}}", "one"),
+        ("${B:-${C:-two}}", "two"),
+        ("${B:-<${A}${A}>}", "<oneone>"),
+        ("${B:-$$5}", "$5"),
     ],
 )
 def test_references_are_filled_in_as_a_shell_would(write: Write, text: str, expected: str) -> None:

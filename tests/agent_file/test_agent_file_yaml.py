@@ -36,6 +36,17 @@ def test_a_mistake_in_the_syntax_is_told_with_line_and_column(write: Write) -> N
     assert problem.message.startswith("not YAML: ")
 
 
+def test_a_tag_is_one_problem_and_not_two(write: Write) -> None:
+    for value in ("!!python/object/apply:os.system [ls]", "!mine {a: 1}", "!mine x"):
+        assert "is not known here" in one(write(f"kind: Agent\nllm: {value}\n")).message
+
+
+def test_a_number_of_more_digits_than_python_writes_is_none(write: Write) -> None:
+    for number in ("0x" + "f" * 6000, "9" * 6000):
+        text = f"kind: Agent\nllm: {{provider: azure-openai, temperature: {number}}}\n"
+        assert one(write(text)).message == "this is no int"
+
+
 def test_a_tab_is_told_to_be_a_space(write: Write) -> None:
     problem = one(write("kind: Agent\nlimits:\n\tmax_turns: 3\n"))
     assert problem.line == 3

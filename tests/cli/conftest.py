@@ -12,6 +12,9 @@ import pytest
 from loom_py import AzureEmulator, ScriptedProvider
 from loom_py.llm.scripted import Answer, ScriptedRequest, call
 from tests.cli.terminal import Loom
+from tests.cli.warm import Warm
+
+_NOT_KEPT = ("LOOM_", "XDG_", "ANTHROPIC", "AZURE_", "COLUMNS", "LINES", "PYTHON", "NO_COLOR")
 
 KEY = "emulated-key-0123456789"
 DEPLOYMENT = "gpt-4o-deployment"
@@ -63,21 +66,28 @@ def _answer(request: ScriptedRequest) -> Answer:
     return f"You said: {last.text}"
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    waiting = Warm()
+    yield waiting
+    waiting.close()
+
+
 @pytest.fixture
-def loom(tmp_path: Path) -> Loom:
+def loom(tmp_path: Path, warm: Warm) -> Loom:
     folder = tmp_path / "work"
     folder.mkdir()
     kept = {
         name: value
         for name, value in os.environ.items()
-        if "OPENAI" not in name and not name.startswith(("LOOM_", "XDG_", "ANTHROPIC", "COLUMNS"))
+        if "OPENAI" not in name and not name.startswith(_NOT_KEPT)
     }
     kept |= {
         "HOME": str(tmp_path / "home"),
         "PYTHONIOENCODING": "utf-8",
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
     }
-    return Loom(folder, kept)
+    return Loom(folder, warm, kept)
 
 
 @pytest.fixture

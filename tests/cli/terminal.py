@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import select
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self, TextIO
+
+from tests.cli.warm import Process, Warm
 
 _STEERING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|\x1b[@-_=>]|\r")
 
@@ -27,54 +29,86 @@ class Loom:
     """Runs ``loom`` in ``folder``, with an environment in which nothing is configured."""
 
     folder: Path
+    warm: Warm
     environment: dict[str, str] = field(default_factory=dict)
 
     def __call__(
         self, *arguments: str, stdin: str | bytes | None = None, more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        given = stdin.encode() if isinstance(stdin, str) else stdin or b""
+        with TemporaryFile() as asked, TemporaryFile() as out, TemporaryFile() as err:
+            asked.write(given)
+            asked.seek(0)
+            streams = (asked.fileno(), out.fileno(), err.fileno())
+            environment = self.environment | dict(more or {})
+            code = self.warm.start(arguments, environment, self.folder, streams).wait()
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(arguments, code, out.read().decode(), err.read().decode())
+
+    def cold(
+        self, *arguments: str, stdin: bytes | None = None, more: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """The same in a new interpreter, with pipes."""
+        return subprocess.run(
             [sys.executable, "-m", "loom_py.cli", *arguments],
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             timeout=60,
             cwd=self.folder,
             env=self.environment | dict(more or {}),
         )
-        return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
-        )
 
-    def on_a_terminal(self, *arguments: str) -> Terminal:
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[Running]:
+        """The same with pipes to read from while it runs."""
+        out, out_side = os.pipe()
+        err, err_side = os.pipe()
+        with Path(os.devnull).open("rb") as nothing:
+            streams = (nothing.fileno(), out_side, err_side)
+            process = self.warm.start(arguments, self.environment, self.folder, streams)
+        os.close(out_side)
+        os.close(err_side)
+        with os.fdopen(out, encoding="utf-8") as stdout, os.fdopen(err, encoding="utf-8") as stderr:
+            try:
+                yield Running(process, stdout, stderr)
+            finally:
+                process.kill()
+
+    def on_a_terminal(self, *arguments: str, columns: int = 100, **more: str) -> Terminal:
         """The same on a terminal."""
-        return Terminal(arguments, self.environment, self.folder)
+        return Terminal(self.warm, arguments, self.environment | more, self.folder, columns)
+
+
+class Running(NamedTuple):
+    """A process, and what it writes."""
+
+    process: Process
+    stdout: TextIO
+    stderr: TextIO
 
 
 class Terminal:
     """Runs ``loom`` with a pseudo-terminal as its standard input, output and error."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        warm: Warm,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        columns: int,
+    ) -> None:
         import fcntl
         import pty
         import struct
         import termios
 
         self._main, side = pty.openpty()
-        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-
-        def control() -> None:  # so that Ctrl-C is a signal to the process
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "loom_py.cli", *arguments],
-            stdin=side,
-            stdout=side,
-            stderr=side,
-            env={**environment, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"},
-            cwd=folder,
-            start_new_session=True,
-            preexec_fn=control,
-        )
+        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        given = {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **environment}
+        self.process = warm.start(arguments, given, folder, (side, side, side), terminal=True)
         os.close(side)
         self._seen = ""
         self._read_up_to = 0
@@ -85,10 +119,7 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.kill()
         os.close(self._main)
 
     @property

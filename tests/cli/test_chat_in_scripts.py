@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -135,33 +134,30 @@ def test_a_traceback_is_shown_only_when_asked_for_and_never_a_key(loom: Loom, ag
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
-def test_ctrl_c_ends_a_run_with_130_and_without_a_traceback(loom: Loom, agent: str) -> None:
-    command = [sys.executable, "-m", "loom_py.cli", "run", agent, "wait"]
-    with subprocess.Popen(
-        command,
-        cwd=loom.folder,
-        env=loom.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        time.sleep(3)
+def test_ctrl_c_ends_a_run_with_130_and_without_a_traceback(
+    loom: Loom, agent: str, azure: AzureEmulator
+) -> None:
+    with loom.running("run", agent, "wait") as (process, _, stderr):
+        _wait_until(lambda: len(azure.requests) == 1 and azure.requests[0].seconds is not None)
+        time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=20)
+        told = stderr.read()
+        process.wait(20)
     assert process.returncode == 130
     assert "Traceback" not in told
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such pipes")
 def test_a_reader_that_goes_away_ends_it_quietly(loom: Loom, agent: str) -> None:
-    command = [sys.executable, "-m", "loom_py.cli", "run", agent, "something long"]
-    with subprocess.Popen(
-        command, cwd=loom.folder, env=loom.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.read(5)
-        process.stdout.close()
-        told = process.stderr.read()
-    assert process.returncode == 141
-    assert told == b""
+    with loom.running("run", agent, "something long") as (process, stdout, stderr):
+        os.read(stdout.fileno(), 5)
+        stdout.close()
+        told = stderr.read()
+        assert (process.wait(), told) == (141, "")
+
+
+def _wait_until(done: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.01)

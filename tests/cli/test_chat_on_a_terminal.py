@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import stat
+import time
 
 import pytest
 
 from loom_py import AzureEmulator
+from loom_py.cli.repl.interruption import uninterrupted
 from tests.cli.terminal import ALT_ENTER, CTRL_C, ENTER, Loom
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
@@ -53,6 +57,36 @@ def test_ctrl_c_stops_waiting_for_a_tool_at_once(loom: Loom, agent: str) -> None
         terminal.type(CTRL_C)
         terminal.wait_for("interrupted", seconds=10)
         assert terminal.leave() == 0
+
+
+def test_ctrl_c_at_any_moment_of_a_turn_ends_the_turn_and_nothing_else(loom: Loom, agent: str) -> None:
+    with loom.on_a_terminal("chat", agent) as terminal:
+        terminal.wait_for("›")
+        for moment in range(10):
+            terminal.type("wait", ENTER)
+            terminal.wait_for("ing ")  # thinking, asking or running
+            time.sleep(moment * 0.01)
+            terminal.type(CTRL_C)
+            terminal.wait_for("interrupted")
+            terminal.wait_for("\n› ")
+        terminal.type("still there", ENTER)
+        terminal.wait_for("You said: still there")
+        assert terminal.leave() == 0
+    assert "Error" not in terminal.text
+
+
+def test_ctrl_c_waits_until_what_is_drawn_is_whole() -> None:
+    before, done = signal.getsignal(signal.SIGINT), []
+
+    def draw() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append("drawn")
+
+    with pytest.raises(KeyboardInterrupt):
+        draw()
+    assert done == ["drawn"]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_at_the_prompt_clears_the_line_and_on_an_empty_one_tells_how_to_leave(
@@ -104,6 +138,22 @@ def test_the_slash_commands_tell_of_tools_cost_and_health_and_save_and_reset(loo
     assert (loom.folder / "talk.md").read_text("utf-8") == (
         "## User\n\nremember a\n\n## Assistant\n\nYou said 1 things\n"
     )
+
+
+def test_a_narrow_terminal_cuts_nothing_off(loom: Loom, agent: str) -> None:
+    file = loom.folder / agent
+    file.write_text(file.read_text("utf-8") + "budget: {usd: 1.50, tokens: 20000, per: agent}\n", "utf-8")
+    with loom.on_a_terminal("chat", agent, columns=50) as terminal:
+        terminal.wait_for("›")
+        shown = ""
+        for command in ("remember a", "/tools", "/cost", "/health"):
+            terminal.type(command, ENTER)
+            shown += terminal.wait_for("\n› ")
+    assert "of $1.50 · " in shown
+    assert "of 20,000 tokens" in " ".join(shown.split())
+    assert re.search(r"USD *\n +gpt-4o\S+ +1 +[\d,]+ +[\d,]+ +\$0\.\d*[1-9] *\n", shown)
+    assert "weather(city)\n    The weather in a city." in shown
+    assert "…" not in shown.replace("thinking …", "")
 
 
 def test_questions_are_remembered_for_their_owner_alone_unless_told_not_to(loom: Loom, agent: str) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import json
-import os
 import socket
 import ssl
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,19 +25,17 @@ from loom_py.cli.doctor import examine
 from loom_py.emulator import Quota
 from loom_py.llm.provider import BaseProvider
 from loom_py.messages import Message, Response
+from tests.cli.terminal import Loom
 
 KEY = "emulator-key-4711-abcd"
 
+Doctor = Callable[..., "subprocess.CompletedProcess[str]"]
 
-def loom(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "LOOM_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "loom_py.cli", "doctor", *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        env={**clean, "COLUMNS": "200", "NO_COLOR": "1", "AZURE_OPENAI_API_KEY": KEY, **environment},
-        check=False,
-    )
+
+@pytest.fixture
+def doctor(loom: Loom) -> Doctor:
+    loom.environment |= {"COLUMNS": "200", "AZURE_OPENAI_API_KEY": KEY}
+    return lambda *arguments, **more: loom("doctor", *arguments, more=more)
 
 
 @pytest.fixture
@@ -54,8 +50,8 @@ def findings(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return {each["step"]: each for each in found}
 
 
-def test_all_is_well_and_one_call_was_made(azure: AzureEmulator) -> None:
-    done = loom("--endpoint", azure.endpoint, "--deployment", "chat")
+def test_all_is_well_and_one_call_was_made(doctor: Doctor, azure: AzureEmulator) -> None:
+    done = doctor("--endpoint", azure.endpoint, "--deployment", "chat")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✓ answer   gpt-4o-2024-11-20" in done.stdout
     assert "of 60,000 a minute" in done.stdout
@@ -63,8 +59,8 @@ def test_all_is_well_and_one_call_was_made(azure: AzureEmulator) -> None:
     assert len(azure.requests) == 1
 
 
-def test_without_a_call_nothing_is_asked(azure: AzureEmulator) -> None:
-    done = loom("--endpoint", azure.endpoint, "--deployment", "chat", "--no-call", "--json")
+def test_without_a_call_nothing_is_asked(doctor: Doctor, azure: AzureEmulator) -> None:
+    done = doctor("--endpoint", azure.endpoint, "--deployment", "chat", "--no-call", "--json")
     assert done.returncode == 0
     assert findings(done)["answer"]["status"] == "skipped"
     assert azure.requests == []
@@ -78,70 +74,83 @@ def test_without_a_call_nothing_is_asked(azure: AzureEmulator) -> None:
     ],
 )
 def test_a_refusal_is_told_with_its_remedy(
-    deployment: str, key: str, code: int, said: str, azure: AzureEmulator
+    doctor: Doctor, deployment: str, key: str, code: int, said: str, azure: AzureEmulator
 ) -> None:
-    done = loom("--endpoint", azure.endpoint, "--deployment", deployment, AZURE_OPENAI_API_KEY=key)
+    done = doctor("--endpoint", azure.endpoint, "--deployment", deployment, AZURE_OPENAI_API_KEY=key)
     assert done.returncode == code
     assert "✗ answer" in done.stdout
     assert said in done.stdout
     assert "✓ TCP" in done.stdout
 
 
-def test_a_full_quota_is_a_warning(azure: AzureEmulator) -> None:
+def test_a_full_quota_is_a_warning(doctor: Doctor, azure: AzureEmulator) -> None:
     azure.fail_next(429, headers={"retry-after": "7"})
-    done = loom("--endpoint", azure.endpoint, "--deployment", "chat", "--json")
+    done = doctor("--endpoint", azure.endpoint, "--deployment", "chat", "--json")
     assert done.returncode == 0
     found = findings(done)["answer"]
     assert (found["status"], found["remedy"]) == ("warning", "Wait 7 s, or raise the quota.")
 
 
-def test_a_host_without_an_address_ends_the_search() -> None:
-    done = loom("--endpoint", "https://no-such-host.invalid", "--deployment", "chat", "--json")
+def test_a_host_without_an_address_ends_the_search(doctor: Doctor) -> None:
+    done = doctor("--endpoint", "https://no-such-host.invalid", "--deployment", "chat", "--json")
     assert done.returncode == 4
     found = findings(done)
     assert found["DNS"]["status"] == "failed"
     assert {found[step]["status"] for step in ("TCP", "TLS", "answer")} == {"skipped"}
 
 
-def test_a_closed_port_is_told() -> None:
+def test_a_closed_port_is_told(doctor: Doctor) -> None:
     with socket.socket() as held:  # bound, and not listening
         held.bind(("127.0.0.1", 0))
-        done = loom("--endpoint", f"http://127.0.0.1:{held.getsockname()[1]}", "--deployment", "chat")
+        done = doctor("--endpoint", f"http://127.0.0.1:{held.getsockname()[1]}", "--deployment", "chat")
     assert done.returncode == 4
     assert "Nothing listens there" in done.stdout
 
 
-def test_wrong_settings_are_told_all_at_once() -> None:
-    done = loom("--endpoint", "ftp://x", AZURE_OPENAI_API_KEY="")
+def test_wrong_settings_are_told_all_at_once(doctor: Doctor) -> None:
+    done = doctor("--endpoint", "ftp://x", AZURE_OPENAI_API_KEY="")
     assert done.returncode == 2
     for said in ("deployment ID is required", "endpoint must be a URL", "api_key"):
         assert said in done.stdout
 
 
-def test_an_untrusted_certificate_is_told_and_a_trusted_one_is_fine(tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_told_and_a_trusted_one_is_fine(doctor: Doctor, tmp_path: Path) -> None:
     certificate, key = _certificate(tmp_path, days=90)
     with _encrypted(certificate, key) as endpoint:
         arguments = ("--endpoint", endpoint, "--deployment", "chat", "--no-call", "--json")
-        strange = findings(loom(*arguments))["TLS"]
-        known = findings(loom(*arguments, SSL_CERT_FILE=str(certificate)))["TLS"]
+        strange = findings(doctor(*arguments))["TLS"]
+        known = findings(doctor(*arguments, SSL_CERT_FILE=str(certificate)))["TLS"]
     assert strange["status"] == "failed"
     assert "SSL_CERT_FILE" in strange["remedy"]
     assert known["status"] == "ok"
     assert "good for 8" in known["told"]
 
 
-def test_a_certificate_that_ends_soon_is_a_warning(tmp_path: Path) -> None:
+def test_a_certificate_that_ends_soon_is_a_warning(doctor: Doctor, tmp_path: Path) -> None:
     certificate, key = _certificate(tmp_path, days=5)
     with _encrypted(certificate, key) as endpoint:
         arguments = ("--endpoint", endpoint, "--deployment", "chat", "--no-call", "--json")
-        found = findings(loom(*arguments, SSL_CERT_FILE=str(certificate)))["TLS"]
+        found = findings(doctor(*arguments, SSL_CERT_FILE=str(certificate)))["TLS"]
     assert found["status"] == "warning"
 
 
-def test_a_port_without_encryption_is_told(azure: AzureEmulator) -> None:
+def test_a_port_without_encryption_is_told(doctor: Doctor, azure: AzureEmulator) -> None:
     endpoint = azure.endpoint.replace("http:", "https:")
-    found = findings(loom("--endpoint", endpoint, "--deployment", "chat", "--json"))["TLS"]
+    found = findings(doctor("--endpoint", endpoint, "--deployment", "chat", "--json"))["TLS"]
     assert (found["status"], found["remedy"]) == ("failed", "Does the port speak https?")
+
+
+def test_without_any_model_it_says_so_and_does_not_examine_the_demo(doctor: Doctor) -> None:
+    done = doctor(AZURE_OPENAI_API_KEY="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no model is configured" in done.stderr
+
+
+def test_a_missing_key_comes_with_the_command_that_keeps_one(doctor: Doctor, loom: Loom) -> None:
+    done = doctor("--endpoint", "https://x.openai.azure.com", "--deployment", "d", AZURE_OPENAI_API_KEY="")
+    assert "loom config set-key PROVIDER" in done.stdout
+    (loom.folder / "a.yaml").write_text("kind: Agent\nllm: openai:gpt-4o\n", "utf-8")
+    assert "loom config set-key PROVIDER" in loom("run", "a.yaml", "hi").stderr
 
 
 def test_a_provider_without_an_endpoint_is_only_asked() -> None:

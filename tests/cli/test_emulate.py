@@ -4,68 +4,45 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
-import subprocess
-import sys
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
 from loom_py import AzureOpenAIClient
 from loom_py.errors import LoomError
 from loom_py.messages import Message
-
-COMMAND = [sys.executable, "-m", "loom_py.cli", "emulate"]
-
-
-@contextmanager
-def emulate(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    with subprocess.Popen(
-        [*COMMAND, "--port", "0", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=environment,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+from tests.cli.terminal import CTRL_C, Loom
 
 
-def _line(process: subprocess.Popen[str], word: str) -> str:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if word in line:
-            return line.split()[-1]
-    raise AssertionError(process.stderr.read() if process.stderr else "")
+def _endpoint(stdout: TextIO) -> str:
+    return next(line.split()[-1] for line in stdout if "endpoint" in line)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_and_stops_when_asked(ending: signal.Signals) -> None:
-    with emulate("--deployment", "chat=gpt-4o", "--key", "my-key") as process:
-        endpoint = _line(process, "endpoint")
+def test_it_serves_and_stops_when_asked(loom: Loom, ending: signal.Signals) -> None:
+    settings = ("--port", "0", "--deployment", "chat=gpt-4o", "--key", "my-key")
+    with loom.running("emulate", *settings) as (process, stdout, stderr):
+        endpoint = _endpoint(stdout)
         with AzureOpenAIClient(endpoint=endpoint, api_key="my-key", deployment_id="chat") as client:
             assert client.chat([Message.user("Hello?")]).message
         time.sleep(0.3)
         process.send_signal(ending)
-        told, complaints = process.communicate(timeout=20)
-    assert process.returncode == 0, complaints
+        told = stdout.read()
+        assert process.wait() == 0, stderr.read()
     assert "chat  200" in told
 
 
-def test_each_request_is_a_json_line(tmp_path: Path) -> None:
+def test_each_request_is_a_json_line(loom: Loom, tmp_path: Path) -> None:
     file = tmp_path / "resource.yaml"
     file.write_text(
         "deployments: {chat: gpt-4o}\nkeys: [k-1234]\nfaults: {rules: [{error: 429-2026, nth: 2}]}\n"
     )
     port = _free_port()
-    with emulate(str(file), "--json", "--port", str(port)) as process:
+    with loom.running("emulate", str(file), "--json", "--port", str(port)) as (process, stdout, stderr):
         client = AzureOpenAIClient(
             endpoint=f"http://127.0.0.1:{port}", api_key="k-1234", deployment_id="chat"
         )
@@ -75,29 +52,21 @@ def test_each_request_is_a_json_line(tmp_path: Path) -> None:
         client.close()
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        told, complaints = process.communicate(timeout=20)
-    assert process.returncode == 0, complaints
+        told = stdout.read()
+        assert process.wait() == 0, stderr.read()
     lines = [json.loads(line) for line in told.splitlines()]
     assert [(each["status"], each["fault"]) for each in lines] == [(200, None), (429, "429-2026")]
     assert lines[0]["usage"]["output"] > 0
     assert lines[0]["deployment"] == "chat"
 
 
-def test_a_terminal_shows_a_table_that_is_drawn_anew() -> None:
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [*COMMAND, "--port", "0"],
-        stdout=theirs,
-        stderr=theirs,
-        stdin=theirs,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"},
-    ) as process:
-        os.close(theirs)
-        shown = _read_until(ours, "Ctrl-C stops")
-        process.send_signal(signal.SIGINT)
-        shown += _read_until(ours, "stopped.")
-        assert process.wait(20) == 0
-    os.close(ours)
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_a_terminal_shows_a_table_that_is_drawn_anew(loom: Loom) -> None:
+    with loom.on_a_terminal("emulate", "--port", "0") as terminal:
+        shown = terminal.wait_for("Ctrl-C stops")
+        terminal.type(CTRL_C)
+        shown += terminal.wait_for("stopped.")
+        assert terminal.exit_code() == 0
     assert "No request yet" in shown
     assert "loom chat --endpoint" in shown
 
@@ -112,16 +81,42 @@ def test_a_terminal_shows_a_table_that_is_drawn_anew() -> None:
         (("--faults", "nowhere.json"), "nowhere.json"),
     ],
 )
-def test_wrong_settings_are_told(arguments: tuple[str, ...], said: str) -> None:
-    with emulate(*arguments) as process:
-        told, complaints = process.communicate(timeout=30)
-    assert (process.returncode, told) == (2, "")
-    assert said in " ".join(complaints.split())
+def test_wrong_settings_are_told(loom: Loom, arguments: tuple[str, ...], said: str) -> None:
+    done = loom("emulate", "--port", "0", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("deployments: {a: {model: x, quota: 5}}", "deployments.a.quota must be a mapping"),
+        ("deployments: {a: {}}", "deployments.a.model is missing"),
+        ("deployments:\n  a: x\n  a: y", "'a' is given twice, again in line 3"),
+        ("keys: ['']", "keys.0 must not be empty"),
+        ("engine: 5", "engine must be text"),
+        ("fault: {}", "fault: there is no such setting → Known are region, keys"),
+    ],
+)
+def test_a_wrong_file_is_told_in_words(loom: Loom, text: str, told: str) -> None:
+    (loom.folder / "resource.yaml").write_text(text, "utf-8")
+    done = loom("emulate", "resource.yaml", "--port", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "_Deployment" not in done.stderr
+    assert "Input" not in done.stderr
+
+
+def test_a_port_in_use_is_told_with_a_way_out(loom: Loom) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = str(held.getsockname()[1])
+        done = loom("emulate", "--port", port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+    assert "--port; 0 takes a free one" in done.stderr
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -138,14 +133,3 @@ def _ask_until_answered(client: AzureOpenAIClient) -> None:
             if error.code != "connection_failed" or time.monotonic() > end:
                 raise
             time.sleep(0.1)
-
-
-def _read_until(terminal: int, word: str) -> str:
-    shown, end = "", time.monotonic() + 20
-    while word not in shown and time.monotonic() < end:
-        try:
-            shown += os.read(terminal, 65_536).decode("utf-8", "replace")
-        except OSError:
-            break
-    assert word in shown
-    return shown

@@ -28,8 +28,9 @@ def _package(folder: Path, name: str, *entries: str, **modules: str) -> None:
 
 
 def test_the_version_names_loom_python_and_the_sdk(loom: Loom) -> None:
-    done = loom("--version")
-    assert re.fullmatch(r"loom-py \d+\.\d+\S*\nPython 3\.\d+\.\d+\nopenai \d+\.\d+\S*\n", done.stdout)
+    done = loom.cold("--version")
+    said = done.stdout.decode()
+    assert re.fullmatch(r"loom-py \d+\.\d+\S*\nPython 3\.\d+\.\d+\nopenai \d+\.\d+\S*\n", said)
 
 
 def test_help_lists_every_command_and_imports_none_of_them(loom: Loom) -> None:
@@ -54,6 +55,15 @@ def test_every_command_of_the_table_has_an_app(entry: object) -> None:
     assert command.help
 
 
+@pytest.mark.parametrize("command", [(), *((entry.name,) for entry in COMMANDS), ("config", "get-key")])
+def test_help_names_arguments_plainly_and_no_flag_has_a_value(loom: Loom, command: tuple[str, ...]) -> None:
+    shown = loom(*command, "--help").stdout
+    assert "--help" in shown
+    assert "<bool>" not in shown
+    assert "[[" not in shown
+    assert "......" not in shown
+
+
 def test_what_is_no_command_is_wrong_usage_with_a_suggestion(loom: Loom) -> None:
     done = loom("chta")
     assert done.returncode == 2
@@ -63,9 +73,9 @@ def test_what_is_no_command_is_wrong_usage_with_a_suggestion(loom: Loom) -> None
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_the_extra_one_line_says_what_to_install(loom: Loom, missing: str) -> None:
     (loom.folder / f"{missing}.py").write_text(f"raise ModuleNotFoundError('no', name='{missing}')", "utf-8")
-    done = loom("chat", more={"PYTHONPATH": str(loom.folder)})
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"loom needs the package {missing}: pip install 'loom-py[cli]'\n"
+    done = loom.cold("chat", more={"PYTHONPATH": str(loom.folder)})
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == f"loom needs the package {missing}: pip install 'loom-py[cli]'\n"
 
 
 def test_importing_loom_py_imports_nothing_of_the_command_line() -> None:

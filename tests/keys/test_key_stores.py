@@ -360,3 +360,16 @@ def test_naming_a_store_imports_no_keyring_before_a_key_is_wanted() -> None:
     code = "import sys; from loom_py.keys import LazyStore; LazyStore(); print('keyring' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_file_of_a_later_form_is_left_alone(path: Path) -> None:
+    store = FileStore(path)
+    store.set("openai", KEY)
+    later = path.read_text("utf-8").replace('"version": 1', '"version": 2')
+    path.write_text(later, "utf-8")
+    with pytest.raises(KeyStoreError, match="another version of loom_py"):
+        store.set("anthropic", KEY)
+    with pytest.raises(KeyStoreError) as caught:
+        store.get("openai")
+    assert caught.value.hint == "Update loom_py: pip install -U loom-py"
+    assert path.read_text("utf-8") == later

@@ -14,7 +14,7 @@ app = typer.Typer()
 def conformance(
     adapter: Annotated[
         str | None,
-        typer.Argument(metavar="[ADAPTER]", help="azure, openai, scripted, …, or module:attribute of yours."),
+        typer.Argument(metavar="ADAPTER", help="azure, openai, scripted, …, or module:attribute of yours."),
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -37,4 +37,4 @@ def conformance(
     for name, values in (("only", only or ()), ("json", [json]), ("junit", [junit]), ("timeout", [timeout])):
         given += [f"--{name}={value}" for value in values if value is not None]
     given += [f"--jobs={jobs}", *(["--list"] if list_only else []), *(["--plain"] if plain else [])]
-    raise typer.Exit(main(given))
+    raise typer.Exit(main(given, program="loom conformance"))

@@ -17,7 +17,7 @@ def doctor(
     agent: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[AGENT.yaml]", help="Whose models; without it, your own.", autocompletion=yaml_files
+            metavar="AGENT.yaml", help="Whose models; without it, your own.", autocompletion=yaml_files
         ),
     ] = None,
     llm: LlmOption = None,
@@ -32,11 +32,14 @@ def doctor(
 ) -> None:
     """Find out why a model does not answer: settings, DNS, TLS, credential, deployment, quota.
 
-    Each step is tried in turn, and what is wrong comes with what to do. Exits with 0 if an answer came.
+    Each step is tried in turn, and what is wrong comes with what to do. Exits with 0 if
+    nothing failed.
     """
     from loom_py.cli.agents import chosen_agent
     from loom_py.cli.doctor import examine_all
-    from loom_py.cli.models import ModelFlags
+    from loom_py.cli.models import ModelFlags, no_model
 
     chosen = chosen_agent(agent, ModelFlags(llm, endpoint, deployment), None, tuple(changes or ()))
+    if chosen.is_demo:
+        raise no_model()
     raise typer.Exit(examine_all(chosen.builder, timeout=timeout, call=call, as_json=as_json))

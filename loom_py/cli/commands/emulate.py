@@ -17,7 +17,7 @@ def emulate(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="The resource as YAML or JSON: deployments, quotas, faults.",
             autocompletion=yaml_files,
         ),

@@ -11,9 +11,7 @@ app = typer.Typer()
 
 @app.command()
 def models(
-    pattern: Annotated[
-        str, typer.Argument(metavar="[TEXT]", help="Only those with this in their name.")
-    ] = "",
+    pattern: Annotated[str, typer.Argument(metavar="TEXT", help="Only those with this in their name.")] = "",
     provider: Annotated[
         str, typer.Option(metavar="NAME", help="Whose prices: azure-openai or openai.")
     ] = "azure-openai",

@@ -17,7 +17,7 @@ def validate(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE|DIR...", help="Agent files, or folders of them.", autocompletion=yaml_files
+            metavar="FILE|DIR", help="Agent files, or folders of them.", autocompletion=yaml_files
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="A JSON array of all problems.")] = False,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loom_py.cli.demo.flights import QUESTIONS, flight_tools
-from loom_py.errors import LoomError
+from loom_py.errors import LoomError, ProviderNotFoundError
 from loom_py.llm.provider import LLMProvider
 from loom_py.llm.registry import create_provider
 from loom_py.llm.scripted import ScriptedProvider, ScriptedRequest, call
@@ -40,7 +40,8 @@ def demo_model() -> tuple[LLMProvider, str]:
     try:
         model = create_provider("needle", offer=[*offered, "find_busiest_routes", "get_weather"])
     except LoomError as error:
-        note = f"The local model is not here ({error.message}). A script plays its part."
+        why = "pip install loom-needle" if isinstance(error, ProviderNotFoundError) else error.message
+        note = f"The local model is not here ({why}). A script plays its part."
         return ScriptedProvider(script, name="demo", model="demo-script"), note
     return model, "Needle 3, 121 million parameters, on this CPU"
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.rule import Rule
+from rich.table import Table
 from rich.text import Text
 
 from loom_py.backends import SQLBackend
@@ -22,6 +22,7 @@ from loom_py.builder import AgentBuilder
 from loom_py.cli.demo.flights import QUESTIONS, flight_tools
 from loom_py.cli.demo.model import database, demo_model
 from loom_py.cli.repl.drawing import draw_turn
+from loom_py.cli.repl.tables import dollars
 from loom_py.emulator import AzureEmulator
 from loom_py.messages import Response
 
@@ -57,10 +58,10 @@ def run_demo(console: Console) -> None:
 
 
 def _fact(console: Console, name: str, text: str, style: str = "dim") -> None:
-    first, *others = text.split("\n")
-    console.print(Text(f"{name:<9} {first}", style=style))
-    for line in others:
-        console.print(Padding(Text(line, style=style), (0, 0, 0, 10)))
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=9)
+    grid.add_row(Text(name, style=style), Text(text, style=style))
+    console.print(grid)
 
 
 @contextmanager
@@ -90,6 +91,6 @@ def _summarise(console: Console, responses: Sequence[Response]) -> None:
     total = sum(costs, Decimal(0))
     console.print()
     console.print(Rule())
-    figures = f"{len(responses)} answers, {calls} tool calls, {tokens} tokens, ${total:f}"
+    figures = f"{len(responses)} answers, {calls} tool calls, {tokens:,} tokens, {dollars(total)}"
     console.print(f"{figures} at Azure's prices.")
     console.print(Text("Behind the emulator token counts are estimates. Next: loom chat", style="dim"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,16 +67,35 @@ class Conversation:
 
 
 def write_new_file(path: Path, text: str, *, replace: bool) -> None:
-    """Write ``text`` in one step: there is never half a file. Raises `ConfigError` and `OSError`."""
-    if not replace and path.exists():
+    """Write ``text`` in one step: there is never half a file. Raises `ConfigError` and `OSError`.
+
+    A file that is replaced keeps its mode, and a link goes on being one. What is no file, such as
+    ``/dev/stdout`` or a named pipe, is written to.
+    """
+    is_there = path.exists()
+    if is_there and not replace:
         raise ConfigError(f"{path} exists", hint="Choose another name, or say that it may be replaced.")
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    real = path.resolve()
     try:
-        new.write_text(text, "utf-8")
-        new.replace(path)
+        if is_there and not real.is_file():
+            with path.open("w", encoding="utf-8", errors="replace") as there:
+                there.write(text)
+        else:
+            _replace(real, text)
     except OSError as exc:
-        new.unlink(missing_ok=True)
         raise OSError(exc.errno, exc.strerror, str(path)) from None
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        new.write_text(text, "utf-8", errors="replace")
+        if path.exists():
+            new.chmod(stat.S_IMODE(path.stat().st_mode))
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _markdown(message: Message) -> str:

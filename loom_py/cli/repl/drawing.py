@@ -11,7 +11,9 @@ from typing import Self
 from rich.console import Console
 from rich.text import Text
 
+from loom_py.cli.repl.interruption import uninterrupted
 from loom_py.cli.repl.prose import Piece, Prose
+from loom_py.cli.repl.tables import dollars, indented
 from loom_py.cli.screen import safe
 from loom_py.events import (
     StreamEvent,
@@ -34,7 +36,7 @@ def draw_turn(console: Console, events: Generator[StreamEvent, None, None]) -> R
     started = time.perf_counter()
     with closing(events), Drawing(console) as drawing:
         response = drawing.draw(events)
-    console.print(Text(f"  {bill(response, time.perf_counter() - started)}", style="dim"))
+    console.print(indented(Text(bill(response, time.perf_counter() - started), style="dim")))
     return response
 
 
@@ -48,20 +50,23 @@ class Drawing:
         self._waiting: list[str] = []
 
     def __enter__(self) -> Self:
-        self._status.start()
+        with uninterrupted():
+            self._status.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._status.stop()
-        self._print(self._prose.finish())
+        with uninterrupted():
+            self._status.stop()
+            self._print(self._prose.finish())
 
     def draw(self, events: Iterable[StreamEvent]) -> Response:
         """Draw all ``events``; the response that the last one has."""
         response: Response | None = None
         for event in events:
-            self._show(event)
+            with uninterrupted():
+                self._show(event)
             response = event.response
         assert response is not None
         return response
@@ -106,10 +111,10 @@ class Drawing:
 def bill(response: Response, seconds: float) -> str:
     """Tokens, cost, time and model of a turn, on a line."""
     usage = response.tokens_used
-    cost = "price not known" if response.cost_usd is None else f"${response.cost_usd:f}"
+    model = f" as {response.model}" if response.model else ""
+    cost = "no price known" if response.cost_usd is None else dollars(response.cost_usd)
     guess = "about " if response.metadata.get("usage_estimated") else ""
-    cost = f"{cost} as {response.model}" if response.model else cost
-    parts = [f"{guess}{usage.input:,} tokens in, {usage.output:,} out", cost, f"{seconds:.1f} s"]
+    parts = [f"{guess}{usage.input:,} tokens in, {usage.output:,} out", f"{cost}{model}", f"{seconds:.1f} s"]
     if response.finish_reason not in ("stop", ""):
         parts.append(f"ended by {response.finish_reason}")
     return safe(" · ".join(parts))

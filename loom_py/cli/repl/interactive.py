@@ -12,8 +12,9 @@ from loom_py.cli.exits import ExitCode
 from loom_py.cli.failures import show_failure
 from loom_py.cli.leaving import note_interruption
 from loom_py.cli.repl.conversation import Conversation
-from loom_py.cli.repl.drawing import bill, draw_turn
+from loom_py.cli.repl.drawing import Drawing, bill, draw_turn
 from loom_py.cli.repl.slash import SlashCommands, is_command
+from loom_py.cli.repl.tables import indented
 from loom_py.cli.screen import safe
 
 __all__ = ["talk"]
@@ -29,19 +30,17 @@ def talk(console: Console, conversation: Conversation, *, stream: bool, history:
     while True:
         try:
             text = prompt.ask()
+            if text and is_command(text):
+                if not commands.run(text):
+                    return ExitCode.OK
+            elif text:
+                _turn(console, conversation, text, answer)
+            if text:
+                console.print()
         except KeyboardInterrupt:
             console.print(Text("  (/quit or Ctrl-D leaves)", style="dim"))
-            continue
         except EOFError:
             return ExitCode.OK
-        if not text:
-            continue
-        if is_command(text):
-            if not commands.run(text):
-                return ExitCode.OK
-        else:
-            _turn(console, conversation, text, answer)
-        console.print()
 
 
 def _turn(
@@ -68,7 +67,7 @@ def _whole(console: Console, conversation: Conversation, question: str) -> None:
     import time
 
     started = time.perf_counter()
-    with console.status(Text("thinking …", style="dim")):
+    with Drawing(console):
         response = conversation.agent.chat(question, session_id=conversation.session_id)
-    console.print(Text(safe(response.message)))
-    console.print(Text(f"  {bill(response, time.perf_counter() - started)}", style="dim"))
+    console.print(indented(Text(safe(response.message))))
+    console.print(indented(Text(bill(response, time.perf_counter() - started), style="dim")))

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import Any, TextIO
+from typing import Any
 
 from loom_py.agent import Agent
 from loom_py.cli.exits import ExitCode, exit_code
 from loom_py.cli.failures import masked_secrets, show_failure
 from loom_py.cli.screen import is_terminal, safe
-from loom_py.errors import LoomError
+from loom_py.cli.streams import write_json
+from loom_py.errors import ConfigError, LoomError
 from loom_py.events import StreamRestarted, TextDelta, ToolCallCompleted
 from loom_py.messages import Response
 
-__all__ = ["answer_all", "answer_one", "read_stdin"]
-
-Writer = Callable[[str], None]
+__all__ = ["answer_all", "answer_one", "read_lines", "read_stdin"]
 
 
 def read_stdin() -> str:
-    """All of standard input as one question. Raises `UnicodeDecodeError` for what is not UTF-8."""
-    data = sys.stdin.buffer.read()
-    return data.decode("utf-8-sig").strip()
+    """All of standard input as one question. Raises `ConfigError` for what is not UTF-8."""
+    return _decoded(sys.stdin.buffer.read())
+
+
+def read_lines() -> Iterator[str]:
+    """The lines of standard input that are not empty, as they come. Raises `ConfigError` as `read_stdin`."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        if question := _decoded(line, f", in line {number}"):
+            yield question
+
+
+def _decoded(data: bytes, where: str = "") -> str:
+    try:
+        return data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as exc:
+        message = f"standard input is not UTF-8: byte {exc.start}{where}"
+        raise ConfigError(message, hint="Is it text? iconv -t utf-8 converts it.") from None
 
 
 def answer_all(
@@ -37,7 +50,7 @@ def answer_all(
             answer_one(agent, question, session_id=session_id, stream=stream, as_json=as_json)
         except LoomError as exc:
             if as_json:
-                _write_json({"type": "error", "error": _plain_error(exc)})
+                write_json({"type": "error", "error": _plain_error(exc)}, indent=None)
             show_failure(exc)
             worst = worst or exit_code(exc)
     return worst
@@ -50,7 +63,7 @@ def answer_one(
     if not stream:
         response = agent.chat(question, session_id=session_id)
         if as_json:
-            _write_json(response.to_dict())
+            write_json(response.to_dict(), indent=None)
         else:
             _write(f"{_shown(response.message)}\n")
         return response
@@ -64,7 +77,7 @@ def _follow(events: Iterable[Any], as_json: bool) -> Response:
     for event in events:
         response = event.response
         if as_json:
-            _write_json(event.to_dict())
+            write_json(event.to_dict(), indent=None)
         elif isinstance(event, TextDelta):
             _write(_shown(event.delta))
             is_line_open = not event.delta.endswith("\n") if event.delta else is_line_open
@@ -82,14 +95,9 @@ def _shown(text: str) -> str:
     return safe(text) if is_terminal(sys.stdout) else text
 
 
-def _write(text: str, to: TextIO | None = None) -> None:
-    stream = to or sys.stdout
-    stream.write(text)
-    stream.flush()
-
-
-def _write_json(data: Any) -> None:
-    _write(json.dumps(data, ensure_ascii=False) + "\n")
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _plain_error(error: LoomError) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from loom_py.cli.repl.conversation import Conversation
+from loom_py.cli.repl.tables import budget_line, cost_notes, cost_table, dollars, indented, tool_lines
 from loom_py.cli.screen import safe
 from loom_py.errors import ConfigError
 
@@ -72,13 +72,13 @@ class SlashCommands:
         return True
 
     def _say(self, text: str, style: str = "dim") -> None:
-        self._console.print(Padding(Text(safe(text), style=style), (0, 0, 0, 2)))
+        self._console.print(indented(Text(safe(text), style=style)))
 
     def _help(self, _argument: str, _mark: bool) -> None:
         table = Table.grid(padding=(0, 2))
         for name, what in COMMANDS.items():
             table.add_row(Text(name, style="bold"), Text(what, style="dim"))
-        self._console.print(Padding(table, (0, 0, 0, 2)))
+        self._console.print(indented(table))
         self._say("Alt+Enter or a \\ at the end goes on in a new line. Ctrl-C stops an answer.")
 
     def _tools(self, _argument: str, _mark: bool) -> None:
@@ -86,13 +86,8 @@ class SlashCommands:
         if not tools:
             self._say("The agent has no tools.")
             return
-        table = Table.grid(padding=(0, 2))
-        for tool in tools:
-            first = tool.spec.description.strip().partition("\n")[0]
-            taken = ", ".join(tool.spec.parameters.get("properties", {}))
-            name = Text.assemble((tool.name, "bold"), (f"({taken})", "dim"))
-            table.add_row(name, Text(safe(first), style="dim"))
-        self._console.print(Padding(table, (0, 0, 0, 2)))
+        for line in tool_lines(tools, self._console.width):
+            self._console.print(line)
 
     def _cost(self, _argument: str, _mark: bool) -> None:
         session, whole = self._conversation.costs, self._conversation.agent.costs()
@@ -100,10 +95,12 @@ class SlashCommands:
             self._say("Nothing yet.")
             return
         if session.calls:
-            self._console.print(Padding(Text(str(session)), (0, 0, 0, 2)), soft_wrap=True)
+            self._console.print(indented(cost_table(session)))
+            for note in cost_notes(session):
+                self._say(note)
         if whole.calls != session.calls:
             before = whole.calls - session.calls
-            rest = f"{whole.total - session.total:f} USD" if whole.is_complete else "not all of them priced"
+            rest = dollars(whole.total - session.total) if whole.is_complete else "not all of them priced"
             self._say(f"Before /reset: {before:,} call{'' if before == 1 else 's'}, {rest}.")
 
     def _health(self, _argument: str, _mark: bool) -> None:
@@ -120,9 +117,9 @@ class SlashCommands:
         for name, stats in health.tools.items():
             if stats.state != "closed":
                 lines.append(Text.assemble(("● ", "red"), safe(name), (f"  breaker {stats.state}", "dim")))
-        lines += [Text(f"  {safe(str(budget))}", style="dim") for budget in health.budgets]
+        lines += [Text(f"  {budget_line(budget)}", style="dim") for budget in health.budgets]
         for line in lines:
-            self._console.print(Padding(line, (0, 0, 0, 2)))
+            self._console.print(indented(line))
 
     def _save(self, argument: str, replace: bool) -> None:
         if not argument:

@@ -243,7 +243,7 @@ def unknown_tool(stage: Stage) -> None:
             expect_equal(seen, [("delete_everything", {"sure": True})], "the tool calls")
 
 
-@scenario("tools/tool-choice-none", "tools", "requests")
+@scenario("tools/tool-choice-none", "tools", "options", "requests")
 def tool_choice_none(stage: Stage) -> None:
     """With the choice "none" the service is told so, or offered no tool at all."""
     options = ChatOptions(tool_choice="none")
