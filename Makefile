@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 
-.PHONY: help demo test lint types floors unit docs docs-serve format bench bench-peers constraints clean
+.PHONY: help demo test lint types floors unit unit-fast docs docs-serve format bench bench-peers constraints clean
 
 help:
 	@echo "make demo    watch an agent answer questions over a real database, offline"
@@ -45,6 +45,9 @@ floors: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	LOOM_FAST=0 $(BIN)/pytest -n auto --dist loadgroup
+
+unit-fast: $(VENV)/.dev
+	LOOM_FAST=1 $(BIN)/pytest -n auto --dist loadgroup
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

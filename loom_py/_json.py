@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 __all__ = ["STANDARD", "Codec", "codec", "has_orjson"]
 
+LARGE = 1_048_576
+"""Characters of a text from which on orjson, which takes many times its size to write it, is not used."""
+
 _LONG = b"0" * 19
 """So many digits may be more than 64 bits hold, which orjson rounds."""
 _DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else ord(" ") for byte in range(256))
@@ -42,6 +45,23 @@ def _loads(data: bytes) -> Any:
 
 def _dumps(value: Any) -> bytes:
     return _encode(value).encode("utf-8", "replace")
+
+
+def _has_large(value: Any) -> bool:
+    """Whether there is a large text in ``value``. Most of it are short ones in a list of dicts."""
+    if value.__class__ is str:
+        return len(value) > LARGE
+    if value.__class__ is dict:
+        return any(map(_has_large, value.values()))
+    if value.__class__ is not list:
+        return False
+    try:
+        rest = [
+            part for item in value for part in item.values() if part.__class__ is not str or len(part) > LARGE
+        ]
+    except AttributeError:  # not all are dicts
+        rest = value
+    return any(map(_has_large, rest))
 
 
 STANDARD = Codec(_loads, _dumps, _dumps)
@@ -79,6 +99,8 @@ def _by_orjson() -> Codec:
             return _loads(data)
 
     def dumps_text(value: Any) -> bytes:
+        if _has_large(value):
+            return _dumps(value)
         try:
             return write(value, option=options)
         except TypeError:  # such as a lone surrogate, or a subclass of a string

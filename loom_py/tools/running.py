@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from loom_py._concurrency import on_bridge, submit_coroutine
-from loom_py.tools.threads import in_thread
+from loom_py.tools.threads import arun_in_thread, in_thread
 
 __all__ = ["Invocation", "Outcome", "arun", "finish", "run_here", "start"]
 
@@ -106,7 +106,7 @@ async def arun(invocation: Invocation) -> Outcome:
 async def _arun_blocking(invocation: Invocation) -> Outcome:
     """Run a sync tool in a thread. What it gives to await is awaited here, in the time that is left."""
     began, timeout = time.perf_counter(), invocation.timeout
-    future = asyncio.wrap_future(in_thread(lambda: _attempt(invocation.function)))
+    future = arun_in_thread(lambda: _attempt(invocation.function))
     if timeout is not None:
         await asyncio.wait({future}, timeout=timeout)
         if not future.done():

@@ -6,15 +6,18 @@ hang. The threads are daemons, so that a tool that hangs does not hold up the ex
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-__all__ = ["in_thread"]
+__all__ = ["arun_in_thread", "in_thread"]
 
 T = TypeVar("T")
 
@@ -78,14 +81,78 @@ def in_thread(function: Callable[[], T]) -> Future[T]:
         else:
             future.set_result(result)
 
+    try:
+        _give(work)
+    except RuntimeError as exc:  # the system has no thread left
+        future.set_exception(exc)
+    return future
+
+
+def _give(work: Callable[[], object]) -> None:
+    """Have a thread do ``work``, which raises nothing. Raises `RuntimeError` where no thread can be had."""
     with _lock:
         worker = _idle.pop() if _idle else None
     if worker is None:
         worker = _Worker()
-        try:
-            threading.Thread(target=worker.run, name="loom-py-tool", daemon=True).start()
-        except RuntimeError as exc:  # the system has no thread left
-            future.set_exception(exc)
-            return future
+        threading.Thread(target=worker.run, name="loom-py-tool", daemon=True).start()
     worker.work.put(work)
+
+
+class _Results:
+    """What threads have for the tasks of one event loop; the loop is woken once for all that is there."""
+
+    __slots__ = ("_awake", "_found")
+
+    def __init__(self) -> None:
+        self._found: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._awake = False
+
+    def put(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self._found.append((future, result, error))
+        if self._awake:  # it looks again after this was put there
+            return
+        self._awake = True
+        try:
+            future.get_loop().call_soon_threadsafe(self.hand_out)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            self._found.clear()
+
+    def hand_out(self) -> None:
+        self._awake = False
+        while self._found:
+            future, result, error = self._found.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+
+_results: WeakKeyDictionary[asyncio.AbstractEventLoop, _Results] = WeakKeyDictionary()
+
+
+def arun_in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """`in_thread` for a task of the running event loop; what ``function`` raises must fit into a future."""
+    loop = asyncio.get_running_loop()
+    results = _results.get(loop)
+    if results is None:
+        results = _results[loop] = _Results()
+    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        if future.cancelled():
+            return
+        try:
+            result = context.run(function)
+        except BaseException as exc:  # noqa: BLE001 (handed on to the waiter)
+            results.put(future, None, exc)
+        else:
+            results.put(future, result, None)
+
+    try:
+        _give(work)
+    except RuntimeError as exc:  # the system has no thread left
+        future.set_exception(exc)
     return future

@@ -6,6 +6,7 @@ that httpx2's own transport raises, so that a call fails in the same way on both
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 import weakref
@@ -52,14 +53,17 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         self._tls = tls
         self._connections = connections
         self._keepalive = keepalive
+        self._connector: aiohttp.TCPConnector | None = None
         self._session: aiohttp.ClientSession | None = None
         self._forgotten: weakref.finalize[[], AiohttpTransport]
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = _Connector(limit=self._connections, keepalive_timeout=self._keepalive, ssl=self._tls)
+            self._connector = _Connector(
+                limit=self._connections, keepalive_timeout=self._keepalive, ssl=self._tls
+            )
             self._session = aiohttp.ClientSession(
-                connector=connector,
+                connector=self._connector,
                 cookie_jar=aiohttp.DummyCookieJar(),  # the client above keeps the cookies
                 auto_decompress=False,  # and decodes
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
@@ -79,7 +83,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 request.method,
                 URL(str(request.url), encoded=True),
                 data=_data(await request.aread()),
-                headers=request.headers.multi_items(),
+                headers=_text(request.headers),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
                     total=None,
@@ -102,9 +106,12 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         session, self._session = self._session, None
-        if session is not None:
+        connector, self._connector = self._connector, None
+        if session is not None and connector is not None:
             self._forgotten.detach()
-            await session.close()
+            session.detach()  # it may have been forgotten already, and would then close nothing
+            await connector.close()
+            await asyncio.sleep(0)  # in which asyncio closes the sockets
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -128,6 +135,14 @@ class _Body(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._answer.close()
+
+
+def _text(headers: httpx2.Headers) -> list[tuple[str, str]]:
+    """The headers as they are, which httpx would decode with a good deal of looking first."""
+    try:
+        return [(name.decode("ascii"), value.decode("ascii")) for name, value in headers.raw]
+    except UnicodeDecodeError:
+        return headers.multi_items()
 
 
 def _data(body: bytes) -> bytes | AsyncIterator[bytes] | None:

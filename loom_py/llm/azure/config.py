@@ -131,6 +131,11 @@ class AzureOpenAIConfig(ClientConfig):
         return self.endpoint
 
     @property
+    def account(self) -> None:
+        """``None``: quotas are the deployment's, whoever calls it."""
+        return None
+
+    @property
     def chat_version(self) -> str:
         """The API version of chat completions; empty on the v1 API."""
         return "" if self.is_v1 else self.api_version

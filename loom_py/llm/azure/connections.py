@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from loom_py._concurrency import close_bridged, current_loop, is_bridge
-from loom_py.llm.azure.deadline import LEAST, bound_reads, deadline
+from loom_py.llm.azure.deadline import LEAST, deadline
 from loom_py.llm.azure.debug import WireDebug
 from loom_py.llm.azure.surfaces import Route
-from loom_py.llm.azure.transports import new_async_client, tls_context
+from loom_py.llm.azure.transports import new_async_client, new_client
 
 if TYPE_CHECKING:
     import httpx2
@@ -270,6 +270,9 @@ class Connections:
 
     def _sync(self, is_v1: bool) -> OpenAI:
         """The client of one API; both share one pool of connections."""
+        ready = self._sync_clients.get(is_v1)
+        if ready is not None:
+            return ready
         with self._lock:
             if is_v1 not in self._sync_clients:
                 from openai import DefaultHttpxClient
@@ -277,10 +280,8 @@ class Connections:
                 from loom_py.llm.azure.prepared import keep_requests
 
                 if self._sync_http is None:
-                    self._sync_http = self._http_client or DefaultHttpxClient(verify=tls_context())
+                    self._sync_http = self._http_client or new_client(DefaultHttpxClient)
                     self._debug.listen(self._sync_http)
-                    if self._http_client is None:
-                        bound_reads(self._sync_http)
                 client = self._sdk.client(self._sync_http, is_v1=is_v1)
                 if self._http_client is None:
                     keep_requests(client)
@@ -290,6 +291,9 @@ class Connections:
     def _async(self, is_v1: bool) -> AsyncOpenAI:
         """The async client of the running event loop; connections cannot cross loops."""
         loop = None if self._async_http_client is not None else current_loop()
+        pool = self._async_pools.get(loop)
+        if pool is not None and (ready := pool.clients.get(is_v1)) is not None:
+            return ready
         with self._lock:
             pool = self._async_pools.get(loop)
             if pool is None:

@@ -1,8 +1,8 @@
 """Server-sent events out of bytes, however the bytes were cut.
 
 Lines end in LF, CRLF or CR; several ``data`` lines of one event are joined with a newline;
-comments and other fields are passed over. A stream that breaks off inside an event leaves that
-event in `SSEReader.rest`.
+comments and other fields are passed over, but for ``error``, which older versions of llama.cpp
+send. A stream that breaks off inside an event leaves that event in `SSEReader.rest`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class SSEReader:
 
     def _take(self, line: bytes) -> None:
         field, colon, value = line.partition(b":")
-        if colon and field == b"data":
+        if colon and field in {b"data", b"error"}:
             self._data.append(value.removeprefix(b" "))
 
     def _lines(self) -> list[bytes]:

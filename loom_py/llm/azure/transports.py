@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
-from urllib.request import getproxies
 
 from loom_py._json import has_orjson
 from loom_py.errors import MissingDependencyError
@@ -15,10 +14,10 @@ from loom_py.errors import MissingDependencyError
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["check_fast", "new_async_client", "tls_context"]
+__all__ = ["check_fast", "has_aiohttp", "new_async_client", "new_client", "tls_context"]
 
 CONNECTIONS = 1_000
-"""Connections of one pool at most, as the SDK has it."""
+"""Connections to one server at most, of the process or of an event loop; the SDK's number for a client."""
 
 KEEPALIVE = 5.0
 """Seconds for which an idle connection is kept, as the SDK has it."""
@@ -46,22 +45,15 @@ def check_fast() -> None:
         )
 
 
+def new_client(make: Callable[..., httpx2.Client]) -> httpx2.Client:
+    """A client on the connections that the process shares; ``make`` is the SDK's own way to make one."""
+    from loom_py.llm.azure.sharing import SharedTransport
+
+    return make(transport=SharedTransport())
+
+
 def new_async_client(make: Callable[..., httpx2.AsyncClient], *, fast: bool) -> httpx2.AsyncClient:
-    """A client for the running event loop; ``make`` is the SDK's own way to make one.
+    """`new_client`, on the connections that the clients of the running event loop share."""
+    from loom_py.llm.azure.sharing import AsyncSharedTransport
 
-    What goes through a proxy of the environment stays on httpx2's own transport, which knows them all.
-    """
-    if fast and has_aiohttp() and not _has_proxy():
-        from loom_py.llm.azure.aiohttp_transport import AiohttpTransport
-
-        transport = AiohttpTransport(tls_context(), connections=CONNECTIONS, keepalive=KEEPALIVE)
-        return make(transport=transport)
-    from loom_py.llm.azure.sockets import use_asyncio_sockets
-
-    client = make(verify=tls_context())
-    use_asyncio_sockets(client)
-    return client
-
-
-def _has_proxy() -> bool:
-    return any(getproxies().get(scheme) for scheme in ("http", "https", "all"))
+    return make(transport=AsyncSharedTransport(fast=fast))

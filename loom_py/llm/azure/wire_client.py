@@ -153,6 +153,7 @@ class WireClient(Closing, BaseProvider, Generic[C]):
         self._keys = keys
         self.model = config.target
         self.endpoint = config.address
+        self.account = config.account
         self.timeout = config.timeout
         known = config.model_name or infer_model(config.target)
         self._profile = self._profile_of(config)

@@ -500,7 +500,6 @@ def test_one_client_serves_several_event_loops(azure: AzureEmulator) -> None:
     client.close()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_connections_of_a_closed_loop_are_let_go(azure: AzureEmulator) -> None:
     client = emulated(azure)
     for _ in range(4):

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -85,6 +86,20 @@ def test_json_nested_too_deeply_is_refused_by_both_readers() -> None:
 @given(TEXTS)
 def test_both_writers_say_the_same(value: Any) -> None:
     assert FAST.dumps_text(value) == STANDARD.dumps_text(value)
+
+
+@pytest.mark.parametrize("wrap", [str, lambda text: [{"content": [{"image_url": {"url": text}}]}]])
+def test_a_large_text_is_written_in_a_few_times_its_size(wrap: Callable[[str], Any]) -> None:
+    value = wrap("x" * 8_000_000)
+    tracemalloc.start()
+    try:
+        written = FAST.dumps_text(value)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert written == STANDARD.dumps_text(value)
+    assert kept < 10_000_000
+    assert most < 40_000_000
 
 
 class Word(str):
@@ -273,7 +288,9 @@ async def main():
         await client.achat([Message.user("hello")])
     except LoomError:
         pass
-    print(type(next(iter(client._connections._async_pools.values())).http._transport).__name__)
+    shares = next(iter(client._connections._async_pools.values())).http._transport._shares
+    print(*(type(shared.transport).__name__ for shared in shares._pools.values()))
+    del shares
     del client  # while the event loop still runs
     await asyncio.sleep(0)
 asyncio.run(main())
