@@ -13,8 +13,8 @@ from weakref import WeakSet
 from loom_anthropic.config import AnthropicConfig
 from loom_py._concurrency import close_bridged, current_loop, is_bridge
 from loom_py.llm.azure.connections import Answer, Patience
-from loom_py.llm.azure.deadline import LEAST, bound_reads, deadline
-from loom_py.llm.azure.transports import new_async_client, tls_context
+from loom_py.llm.azure.deadline import LEAST, deadline
+from loom_py.llm.azure.transports import new_async_client, new_client
 
 if TYPE_CHECKING:
     import httpx2
@@ -152,8 +152,7 @@ class Connections:
 
                 http = self._http_client
                 if http is None:
-                    http = DefaultHttpxClient(verify=tls_context())
-                    bound_reads(http)
+                    http = new_client(DefaultHttpxClient)
                 client = Anthropic(http_client=http, **self._settings())
                 _forget_environment(client)
                 self._sync = http, client
