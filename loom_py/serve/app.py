@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from loom_py._version import __version__
 from loom_py.agent import Agent
 from loom_py.errors import AuthenticationError, LoomError
+from loom_py.resilience.health import Health
 from loom_py.serve.chat import ChatEndpoint
 from loom_py.serve.config import ServeConfig
 from loom_py.serve.door import Door
@@ -179,7 +181,7 @@ class _API:
             status = "draining"
         body: dict[str, object] = {"status": status}
         if self._is_known(request):
-            body["models"] = {name: health.to_dict() for name, health in states.items()}
+            body["models"] = {name: _told(health) for name, health in states.items()}
         return JSONResponse(body, 503 if status in ("down", "draining") else 200)
 
     async def metrics(self, request: Request) -> Response:
@@ -245,3 +247,10 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
         answer.headers["allow"] = error.headers["Allow"]
     return answer
+
+
+def _told(health: Health) -> dict[str, Any]:
+    """How an agent stands, without the money of single chats and sessions: those are their callers' business."""
+    told = health.to_dict()
+    told["budgets"] = [each for each in told["budgets"] if each["per"] in ("agent", "day")]
+    return told

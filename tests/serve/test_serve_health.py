@@ -56,6 +56,18 @@ def test_a_server_whose_models_are_out_is_not_ready(ask: Ask) -> None:
         assert 'loom_requests_total{key="",model="helper",status="503"} 3.0' in figures
 
 
+def test_nobody_hears_of_the_money_of_other_sessions(ask: Ask) -> None:
+    builder = AgentBuilder().with_llm(ScriptedProvider(lambda _: "Yes.")).with_name("helper")
+    for per in ("session", "agent"):
+        builder = builder.with_budget(tokens=100_000, per=per)
+    with builder.build() as agent, serving(agent) as url:
+        headers = {"X-Session-Id": "adas-own"}
+        assert httpx2.post(f"{url}/v1/chat/completions", json=ask(), headers=headers).status_code == 200
+        health = httpx2.get(f"{url}/health")
+    assert [each["per"] for each in health.json()["models"]["helper"]["budgets"]] == ["agent"]
+    assert "adas-own" not in health.text
+
+
 def test_figures_are_prometheus_text(http: httpx2.Client, ask: Ask) -> None:
     http.post("/v1/chat/completions", json=ask("stock"))
     http.post("/v1/chat/completions", json=ask(stream=True))
