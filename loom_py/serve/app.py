@@ -250,7 +250,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
 
 
 def _told(health: Health) -> dict[str, Any]:
-    """How an agent stands, without the money of single chats and sessions: those are their callers' business."""
+    """How an agent stands, without the money of chats and sessions, which is their callers' business."""
     told = health.to_dict()
     told["budgets"] = [each for each in told["budgets"] if each["per"] in ("agent", "day")]
     return told
