@@ -869,7 +869,7 @@ def test_under_a_hail_of_threads_probes_never_exceed_their_number_and_no_place_i
     together(*[partial(work, seed) for seed in range(6)])
     assert most == 2
     assert len(changes) > 20
-    assert all(wait is not None and 0 < wait <= 1 for wait in waits)
+    assert all(wait is not None and 0 < wait <= 1.001 for wait in waits)  # rounded up to a millisecond
     fail_until_open(guard)
     clock.now += 1
     probes = [guard.enter(), guard.enter()]
