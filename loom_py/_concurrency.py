@@ -230,17 +230,19 @@ def _drain(items: queue.Queue[tuple[Any, BaseException | None]]) -> None:
             pass
 
 
-class _Turn(Future[None]):
-    """Somebody's turn with a lock; ``loop`` is where a task waits for it."""
+class _Turn:
+    """Somebody's turn with a lock; ``loop`` is where a task waits, ``granted`` is there if it has to."""
+
+    __slots__ = ("granted", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        super().__init__()
-        self._loop = loop
+        self.loop = loop
+        self.granted: Future[None] | None = None
 
     @property
     def is_lost(self) -> bool:
         """Whether nobody will ever give it back: a task whose event loop was closed is never run again."""
-        return self._loop is not None and self._loop.is_closed()
+        return self.loop is not None and self.loop.is_closed()
 
 
 class FairLock:
@@ -263,15 +265,20 @@ class FairLock:
     def _request(self, loop: asyncio.AbstractEventLoop | None) -> _Turn:
         turn = _Turn(loop)
         with self._mutex:
-            self._waiting.append(turn)
-            self._serve()
+            if self._holder is None:  # then nobody waits either
+                self._holder = turn
+            else:
+                turn.granted = Future()
+                self._waiting.append(turn)
+                self._serve()
         return turn
 
     def _look(self) -> None:
         with self._mutex:
             self._serve()
 
-    def _release(self, turn: _Turn) -> None:
+    def release(self, turn: _Turn) -> None:
+        """Give back what `acquire` or `aacquire` gave."""
         with self._mutex:
             if self._holder is turn:  # it may have been taken away
                 self._holder = None
@@ -284,54 +291,67 @@ class FairLock:
         self._holder = None
         while self._waiting:
             turn = self._waiting.popleft()
-            if not turn.is_lost and turn.set_running_or_notify_cancel():
+            assert turn.granted is not None
+            if not turn.is_lost and turn.granted.set_running_or_notify_cancel():
                 self._holder = turn
-                turn.set_result(None)
+                turn.granted.set_result(None)
                 return
 
     def _give_up(self, turn: _Turn) -> None:
         """The waiter was interrupted: pass the turn on if it had just been granted."""
-        if not turn.cancel():
-            self._release(turn)
+        if turn.granted is None or not turn.granted.cancel():
+            self.release(turn)
 
-    @contextmanager
-    def hold(self, within: float | None = None) -> Iterator[None]:
-        """Raises `TimeoutError` after so many seconds without a turn."""
+    def acquire(self, within: float | None = None) -> _Turn:
+        """Wait for a turn, to be given to `release`. Raises `TimeoutError` after so many seconds."""
         turn = self._request(None)
         try:
             self._wait(turn, within)
         except BaseException:
             self._give_up(turn)
             raise
-        try:
-            yield
-        finally:
-            self._release(turn)
+        return turn
 
     def _wait(self, turn: _Turn, within: float | None) -> None:
+        if turn.granted is None:
+            return
         end = math.inf if within is None else time.monotonic() + within
-        while not turn.done():
+        while not turn.granted.done():
             left = end - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             with contextlib.suppress(TimeoutError):
-                turn.result(min(left, self.LOOK_AGAIN))
+                turn.granted.result(min(left, self.LOOK_AGAIN))
             self._look()
 
-    @asynccontextmanager
-    async def ahold(self, within: float | None = None) -> AsyncIterator[None]:
-        """Raises `TimeoutError` after so many seconds without a turn."""
+    async def aacquire(self, within: float | None = None) -> _Turn:
+        """`acquire`, async."""
         turn = self._request(asyncio.get_running_loop())
-        if not turn.done():
+        if turn.granted is not None and not turn.granted.done():
             try:
                 async with asyncio.timeout(within):
-                    granted = asyncio.wrap_future(turn)
+                    granted = asyncio.wrap_future(turn.granted)
                     while not (await asyncio.wait({granted}, timeout=self.LOOK_AGAIN))[0]:
                         self._look()
             except BaseException:
                 self._give_up(turn)
                 raise
+        return turn
+
+    @contextmanager
+    def hold(self, within: float | None = None) -> Iterator[None]:
+        """Raises `TimeoutError` after so many seconds without a turn."""
+        turn = self.acquire(within)
         try:
             yield
         finally:
-            self._release(turn)
+            self.release(turn)
+
+    @asynccontextmanager
+    async def ahold(self, within: float | None = None) -> AsyncIterator[None]:
+        """Raises `TimeoutError` after so many seconds without a turn."""
+        turn = await self.aacquire(within)
+        try:
+            yield
+        finally:
+            self.release(turn)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, closing, contextmanager
+import os
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
 from dataclasses import fields, replace
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -142,9 +142,9 @@ class Agent(Closing):
         was spent until then is on the error. A failing tool raises nothing: the model is told.
         """
         session = self._open(session_id)
-        with self._taken(session) as deadline:
+        with _Taken(self, session) as deadline:
             turn = self._begin(session, message, options, output, deadline)
-            with turn.watched(), turn.context():
+            with turn, turn.context():
                 step = turn.run.begin()
                 while step is not None:
                     step = turn.run.send(self._take(turn, step))
@@ -180,9 +180,9 @@ class Agent(Closing):
     ) -> Response[Any]:
         """`chat`, async. Cancelling it cancels what is under way."""
         session = self._open(session_id)
-        async with self._ataken(session) as deadline:
+        async with _Taken(self, session) as deadline:
             turn = self._begin(session, message, options, output, deadline)
-            with turn.watched(), turn.context():
+            with turn, turn.context():
                 step = turn.run.begin()
                 while step is not None:
                     step = turn.run.send(await self._atake(turn, step))
@@ -203,9 +203,9 @@ class Agent(Closing):
         taken: do not start another chat in it from the loop that reads the stream.
         """
         session = self._open(session_id)
-        with self._taken(session) as deadline:
+        with _Taken(self, session) as deadline:
             turn = self._begin(session, message, options, output, deadline)
-            with turn.watched():
+            with turn:
                 step = turn.run.begin()
                 while step is not None:
                     outcome: Response | tuple[ToolResult, ...]
@@ -234,9 +234,9 @@ class Agent(Closing):
     ) -> AsyncGenerator[StreamEvent, None]:
         """`stream_chat`, async. ``aclose()`` hangs up early."""
         session = self._open(session_id)
-        async with self._ataken(session) as deadline:
+        async with _Taken(self, session) as deadline:
             turn = self._begin(session, message, options, output, deadline)
-            with turn.watched():
+            with turn:
                 step = turn.run.begin()
                 while step is not None:
                     outcome: Response | tuple[ToolResult, ...]
@@ -346,28 +346,6 @@ class Agent(Closing):
             )
         return session
 
-    @contextmanager
-    def _taken(self, session: Session) -> Iterator[float | None]:
-        """The session, for one chat; until when that must be over."""
-        run, deadline = self._time_to_run()
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(session.lock.hold(run))
-            except TimeoutError:
-                raise _too_late(session) from None
-            yield deadline
-
-    @asynccontextmanager
-    async def _ataken(self, session: Session) -> AsyncIterator[float | None]:
-        """The session, for one chat; until when that must be over."""
-        run, deadline = self._time_to_run()
-        async with AsyncExitStack() as stack:
-            try:
-                await stack.enter_async_context(session.lock.ahold(run))
-            except TimeoutError:
-                raise _too_late(session) from None
-            yield deadline
-
     def _time_to_run(self) -> tuple[float | None, float | None]:
         """Seconds that a chat may take, and until when on the policies' clock."""
         run = None if self._policies.timeouts is None else self._policies.timeouts.run
@@ -397,7 +375,7 @@ class Agent(Closing):
         bound: dict[str, Any] = {
             "agent": self.name,
             "deployment": self.provider.model,
-            "chat_id": uuid.uuid4().hex[:16],
+            "chat_id": os.urandom(8).hex(),
         }
         if session.id is not None:
             bound["session_id"] = session.id
@@ -516,6 +494,38 @@ class Agent(Closing):
         async with AsyncExitStack() as stack:
             for thing in reversed(self._owned):
                 stack.push_async_callback(_aclose, thing)
+
+
+class _Taken:
+    """A session for one chat; entering it gives until when that must be over."""
+
+    __slots__ = ("_agent", "_session", "_turn")
+
+    def __init__(self, agent: Agent, session: Session) -> None:
+        self._agent = agent
+        self._session = session
+
+    def __enter__(self) -> float | None:
+        run, deadline = self._agent._time_to_run()
+        try:
+            self._turn = self._session.lock.acquire(run)
+        except TimeoutError:
+            raise _too_late(self._session) from None
+        return deadline
+
+    async def __aenter__(self) -> float | None:
+        run, deadline = self._agent._time_to_run()
+        try:
+            self._turn = await self._session.lock.aacquire(run)
+        except TimeoutError:
+            raise _too_late(self._session) from None
+        return deadline
+
+    def __exit__(self, *_: object) -> None:
+        self._session.lock.release(self._turn)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._session.lock.release(self._turn)
 
 
 def _too_late(session: Session) -> DeadlineExceededError:

@@ -13,8 +13,7 @@ network, thread, clock or ``await``; the agent's four verbs are thin drivers of 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import count
@@ -139,16 +138,11 @@ class AgentRun:
         """The next step, given what came of the last; ``None`` when the chat is over."""
         return self._advance(outcome)
 
-    @contextmanager
-    def accounted(self) -> Iterator[None]:
-        """Whatever `LoomError` strikes inside says what the whole chat had spent by then."""
-        try:
-            yield
-        except LoomError as error:
-            spent = error.cost_usd if error.tokens_used or _is_billed(error) else Decimal(0)
-            error.tokens_used = self._usage + (error.tokens_used or TokenUsage())
-            error.cost_usd = added(self._cost, spent)
-            raise
+    def account(self, error: LoomError) -> None:
+        """Let ``error``, which ends the chat, say what the whole of it had spent by then."""
+        spent = error.cost_usd if error.tokens_used or _is_billed(error) else Decimal(0)
+        error.tokens_used = self._usage + (error.tokens_used or TokenUsage())
+        error.cost_usd = added(self._cost, spent)
 
     def _advance(self, outcome: Any) -> Step | None:
         try:

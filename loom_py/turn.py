@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -50,41 +49,29 @@ class Turn:
     def latency_ms(self) -> float:
         return round((time.perf_counter() - self.started) * 1000, 1)
 
-    @contextmanager
-    def context(self) -> Iterator[None]:
+    def context(self) -> _Context:
         """Binds the chat's fields for the log events of tools and providers, and says who runs them.
 
         Never around a ``yield``: what is bound there would show in the reader of the stream.
         """
-        from structlog.contextvars import bound_contextvars  # costly to import, so only for a chat
+        return _Context(self)
 
-        token = _under_way.set((*_under_way.get(), self))
-        chat = chat_id.set(self.fields["chat_id"])
-        try:
-            with bound_contextvars(**self.fields):
-                yield
-        finally:
-            chat_id.reset(chat)
-            _under_way.reset(token)
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Around the whole chat: an error says what was spent, and every end that is none is logged."""
-        try:
-            with self.run.accounted():
-                yield
-        except Exception as error:
-            facts: dict[str, Any] = {"error": type(error).__name__}
-            if isinstance(error, LoomError):
-                facts = {"error": error.code, "request_id": error.request_id}
-                facts |= _spent(error.tokens_used or TokenUsage(), error.cost_usd)
-            _log.warning("chat_failed", **self.fields, **facts, latency_ms=self.latency_ms)
-            raise
-        except BaseException:  # cancelled, or the reader of a stream went away
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self.over = True
+        if error is None:
+            return
+        if not isinstance(error, Exception):  # cancelled, or the reader of a stream went away
             _log.info("chat_cancelled", **self.fields, latency_ms=self.latency_ms)
-            raise
-        finally:
-            self.over = True
+            return
+        facts: dict[str, Any] = {"error": type(error).__name__}
+        if isinstance(error, LoomError):
+            self.run.account(error)
+            facts = {"error": error.code, "request_id": error.request_id}
+            facts |= _spent(error.tokens_used or TokenUsage(), error.cost_usd)
+        _log.warning("chat_failed", **self.fields, **facts, latency_ms=self.latency_ms)
 
     def finished(self) -> Response:
         """The response, now that the run is over: kept in the session and logged."""
@@ -131,6 +118,30 @@ class Turn:
         if not self.shown and response.message:
             yield TextDelta(response.message)
         yield FinalResponse(response)
+
+
+class _Context:
+    """What is bound while the code of a chat runs."""
+
+    __slots__ = ("_before", "_chat", "_fields", "_turn")
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def __enter__(self) -> None:
+        from structlog.contextvars import bind_contextvars  # costly to import, so only for a chat
+
+        turn = self._turn
+        self._before = _under_way.set((*_under_way.get(), turn))
+        self._chat = chat_id.set(turn.fields["chat_id"])
+        self._fields = bind_contextvars(**turn.fields)
+
+    def __exit__(self, *_: object) -> None:
+        from structlog.contextvars import reset_contextvars
+
+        reset_contextvars(**self._fields)
+        chat_id.reset(self._chat)
+        _under_way.reset(self._before)
 
 
 def is_waited_for(session: Session) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loom_py.errors import ConfigError, LimitExceededError, ServiceUnavailableError
+from loom_py.errors import ConfigError, LimitExceededError, LoomError, ServiceUnavailableError
 from loom_py.loop import AgentRun, AskModel, Limits, RunTools
 from loom_py.messages import Message, Response, TokenUsage, ToolCall, ToolResult
 
@@ -31,7 +31,7 @@ def says(text: str) -> Response:
 def drive(run: AgentRun, reply: Callable[[AskModel], Response]) -> list[AskModel | RunTools]:
     """Run to the end; tools answer "ok". The steps that were asked for."""
     steps: list[AskModel | RunTools] = []
-    with run.accounted():
+    try:
         step = run.begin()
         while step is not None:
             steps.append(step)
@@ -39,6 +39,9 @@ def drive(run: AgentRun, reply: Callable[[AskModel], Response]) -> list[AskModel
                 step = run.send(reply(step))
             else:
                 step = run.send([ToolResult(call.id, call.name, "ok") for call in step.calls])
+    except LoomError as error:
+        run.account(error)
+        raise
     return steps
 
 
@@ -263,9 +266,8 @@ def test_an_error_in_the_middle_carries_the_spending_of_the_whole_chat(
     step = run.begin()
     assert isinstance(step, AskModel)
     run.send(asks())
-    with pytest.raises(ServiceUnavailableError) as caught, run.accounted():
-        raise error
-    assert (caught.value.tokens_used, caught.value.cost_usd) == (tokens, cost)
+    run.account(error)
+    assert (error.tokens_used, error.cost_usd) == (tokens, cost)
 
 
 # ── ids ──────────────────────────────────────────────────────────────────────────────────

@@ -164,9 +164,14 @@ class ToolExecutor:
 
         Async tools run as tasks, sync ones in threads. A cancellation is passed on to the tools.
         """
-        with ExitStack() as stack:
-            work = [self._prepare(call, stack, within) for call in calls]
+        work: list[ToolResult | ReadyCall] = []
+        try:
+            work.extend(self.prepare(call, within) for call in calls)
             return tuple(await _gather([self._arun_one(call, item) for call, item in _pairs(calls, work)]))
+        finally:
+            for item in work:
+                if isinstance(item, ReadyCall):
+                    item.settle("neutral")  # only counts where nothing else was said
 
     # ── one call ─────────────────────────────────────────────────────────────────────────
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -25,44 +25,94 @@ IDLE_SECONDS = 10.0
 """How long a thread without work is kept."""
 
 
-class _Worker:
-    """One thread, and the work it is given."""
+_Work = tuple[Callable[[], object], Callable[[BaseException], object]]
+"""A function that raises nothing, and who is told if no thread can be had for it."""
 
-    __slots__ = ("work",)
+
+class _Threads:
+    """Threads that share one queue of work.
+
+    Whenever work waits, a thread is on its way to it, which sends for another before it begins, if more is
+    waiting. So nothing waits for a function that takes long, and yet one thread does many short ones in
+    turn: threads that are woken take the interpreter's lock from the event loop, which costs more than most
+    functions.
+    """
 
     def __init__(self) -> None:
-        self.work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self.forget()
 
-    def run(self) -> None:
+    def forget(self) -> None:
+        """A forked child has none of its parent's threads."""
+        self._lock = threading.Lock()
+        self._waiting: deque[_Work] = deque()
+        self._idle: list[threading.Lock] = []
+        self._coming = False
+
+    def give(self, run: Callable[[], object], fail: Callable[[BaseException], object]) -> None:
+        """Have a thread do ``run``, which raises nothing. If none can be had, ``fail`` is told why."""
+        with self._lock:
+            self._waiting.append((run, fail))
+            if self._coming:
+                return
+            self._coming = True
+            bell = self._idle.pop() if self._idle else None
+        self._send_for(bell)
+
+    def _send_for(self, bell: threading.Lock | None) -> None:
+        if bell is not None:
+            bell.release()
+            return
+        try:
+            threading.Thread(target=self._serve, name="loom-py-tool", daemon=True).start()
+        except RuntimeError as exc:  # the system has no thread left
+            with self._lock:
+                self._coming = False
+                hopeless = list(self._waiting)
+                self._waiting.clear()
+            for _, fail in hopeless:
+                fail(exc)
+
+    def _serve(self) -> None:
+        bell = threading.Lock()
+        bell.acquire()
+        came = True
         while True:
-            try:
-                work = self.work.get(timeout=IDLE_SECONDS)
-            except queue.Empty:
-                with _lock:
-                    if self in _idle:
-                        _idle.remove(self)
-                        return
-                continue  # it was given work just now
-            if work is not None:
-                work()
-            del work
-            with _lock:
-                _idle.append(self)
+            run, send, other = None, False, None
+            with self._lock:
+                if came:
+                    self._coming = came = False
+                if not self._waiting:
+                    self._idle.append(bell)
+                else:
+                    run = self._waiting.popleft()[0]
+                    if self._waiting and not self._coming:
+                        send = self._coming = True
+                        other = self._idle.pop() if self._idle else None
+            if send:
+                self._send_for(other)
+            if run is not None:
+                run()
+            elif not self._rung(bell):
+                return
+            else:
+                came = True
+
+    def _rung(self, bell: threading.Lock) -> bool:
+        """Whether there is work again before the thread has been idle for too long."""
+        if bell.acquire(timeout=IDLE_SECONDS):
+            return True
+        with self._lock:
+            if bell in self._idle:
+                self._idle.remove(bell)
+                return False
+        return bell.acquire()  # it was sent for just now
 
 
-_idle: list[_Worker] = []
-_lock = threading.Lock()
-
-
-def _forget_threads() -> None:
-    """A forked child has none of its parent's threads."""
-    global _lock
-    _lock = threading.Lock()
-    _idle.clear()
+_threads = _Threads()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
+    os.register_at_fork(after_in_child=_threads.forget)
 
 
 def in_thread(function: Callable[[], T]) -> Future[T]:
@@ -81,21 +131,12 @@ def in_thread(function: Callable[[], T]) -> Future[T]:
         else:
             future.set_result(result)
 
-    try:
-        _give(work)
-    except RuntimeError as exc:  # the system has no thread left
-        future.set_exception(exc)
+    def fail(exc: BaseException) -> None:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(exc)
+
+    _threads.give(work, fail)
     return future
-
-
-def _give(work: Callable[[], object]) -> None:
-    """Have a thread do ``work``, which raises nothing. Raises `RuntimeError` where no thread can be had."""
-    with _lock:
-        worker = _idle.pop() if _idle else None
-    if worker is None:
-        worker = _Worker()
-        threading.Thread(target=worker.run, name="loom-py-tool", daemon=True).start()
-    worker.work.put(work)
 
 
 class _Results:
@@ -151,8 +192,5 @@ def arun_in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
         else:
             results.put(future, result, None)
 
-    try:
-        _give(work)
-    except RuntimeError as exc:  # the system has no thread left
-        future.set_exception(exc)
+    _threads.give(work, partial(results.put, future, None))
     return future

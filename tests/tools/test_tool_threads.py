@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import threading
 import time
+import warnings
 import weakref
+from functools import partial
 
 import pytest
 
-from loom_py.tools.threads import arun_in_thread
+from loom_py.tools.threads import _Threads, arun_in_thread, in_thread
 
 NUMBER: contextvars.ContextVar[int] = contextvars.ContextVar("number")
 
@@ -93,3 +96,68 @@ async def test_an_event_loop_is_woken_for_every_result(number: int) -> None:
     async with asyncio.timeout(10):
         for _ in range(3):
             await asyncio.gather(*(arun_in_thread(lambda: time.sleep(0.002)) for _ in range(number)))
+
+
+async def test_all_that_is_given_at_once_runs_at_once() -> None:
+    """Each waits for all others: one that had to wait for a thread would hold up everyone."""
+    together = threading.Barrier(60)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(arun_in_thread(partial(together.wait, 10)) for _ in range(60)))
+        blocking = [in_thread(partial(together.wait, 10)) for _ in range(60)]
+        await asyncio.gather(*map(asyncio.wrap_future, blocking))
+
+
+async def test_what_short_functions_give_others_to_do_is_done_while_they_wait_for_it() -> None:
+    def outer(depth: int) -> int:
+        return 0 if depth == 0 else 1 + in_thread(partial(outer, depth - 1)).result(10)
+
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*(arun_in_thread(partial(outer, 5)) for _ in range(20))) == [5] * 20
+
+
+async def test_many_short_functions_need_few_threads() -> None:
+    used: set[int] = set()
+    for _ in range(5):
+        await asyncio.gather(*(arun_in_thread(lambda: used.add(threading.get_ident())) for _ in range(200)))
+    assert len(used) < 50
+
+
+async def test_where_no_thread_can_be_had_each_hears_of_it_and_the_next_is_tried_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = _Threads()
+    monkeypatch.setattr("loom_py.tools.threads._threads", threads)
+    with monkeypatch.context() as without:
+
+        def start(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        without.setattr(threading.Thread, "start", start)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="can't start"):
+                await asyncio.wait_for(arun_in_thread(int), 5)
+        with pytest.raises(RuntimeError, match="can't start"):
+            in_thread(int).result(5)
+    assert await asyncio.wait_for(arun_in_thread(lambda: 7), 5) == 7
+
+
+def test_a_thread_that_was_idle_for_long_ends_and_another_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loom_py.tools.threads._threads", _Threads())
+    monkeypatch.setattr("loom_py.tools.threads.IDLE_SECONDS", 0.02)
+    first = in_thread(threading.current_thread).result(5)
+    first.join(5)
+    assert not first.is_alive()
+    second = in_thread(threading.current_thread).result(5)
+    assert second is not first
+
+
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    assert in_thread(lambda: 1).result(5) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads
+        child = os.fork()
+    if child == 0:
+        os._exit(in_thread(lambda: 7).result(5))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

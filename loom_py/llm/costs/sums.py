@@ -34,7 +34,7 @@ class _Line:
     def __init__(self) -> None:
         self.calls = self.failed_calls = 0
         self.input = self.output = self.cached_input = self.cache_writes = self.reasoning = 0
-        self.parts = dict.fromkeys(PARTS, _ZERO)
+        self.parts: dict[str, Decimal] = {}  # but for those that are 0
         self.failed_usd = _ZERO
 
     def add(self, cost: Cost, *, failed: bool) -> None:
@@ -76,12 +76,12 @@ class _Line:
 
     def _add_part(self, name: str, more: Decimal) -> None:
         if more:
-            self.parts[name] = EXACT.add(self.parts[name], more)
+            self.parts[name] = EXACT.add(self.parts.get(name, _ZERO), more)
 
     def as_line(self, key: CostKey) -> CostLine:
         """The sums at this moment."""
         usage = TokenUsage(self.input, self.output, self.cached_input, self.cache_writes, self.reasoning)
-        parts = {name: plain(part) for name, part in self.parts.items()}
+        parts = {name: plain(self.parts.get(name, _ZERO)) for name in PARTS}
         return CostLine(key, self.calls, self.failed_calls, usage, parts, plain(self.failed_usd))
 
 
