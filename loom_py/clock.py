@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 __all__ = ["Clock", "RealClock", "Signal", "VirtualClock"]
@@ -224,13 +225,20 @@ class VirtualClock:
             self._sleepers[sleeper] = self._now + seconds
             self._changed.notify_all()
         if until is not None:
-            until.on_set(sleeper.wake)
+            sleeper.by_signal = partial(self._rouse, sleeper)
+            until.on_set(sleeper.by_signal)
+
+    def _rouse(self, sleeper: _Sleeper) -> None:
+        """The signal has come: it sleeps no longer, even if it has not run yet."""
+        with self._changed:
+            self._sleepers.pop(sleeper, None)
+        sleeper.wake()
 
     def _get_up(self, sleeper: _Sleeper, until: Signal | None) -> None:
         with self._changed:
             self._sleepers.pop(sleeper, None)
-        if until is not None:
-            until.forget(sleeper.wake)
+        if until is not None and sleeper.by_signal is not None:
+            until.forget(sleeper.by_signal)
 
     def _advance_to(self, now: float) -> None:
         self._now = now
@@ -243,9 +251,10 @@ class VirtualClock:
 class _ThreadSleeper:
     """A thread that sleeps."""
 
-    __slots__ = ("woken",)
+    __slots__ = ("by_signal", "woken")
 
     def __init__(self) -> None:
+        self.by_signal: Callable[[], None] | None = None
         self.woken = threading.Event()
 
     def wake(self) -> None:
@@ -255,9 +264,10 @@ class _ThreadSleeper:
 class _TaskSleeper:
     """A task that sleeps; it may be woken from any thread."""
 
-    __slots__ = ("future", "loop")
+    __slots__ = ("by_signal", "future", "loop")
 
     def __init__(self) -> None:
+        self.by_signal: Callable[[], None] | None = None
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self.loop.create_future()
 

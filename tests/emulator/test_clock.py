@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
 
+from loom_py.clock import Signal
 from loom_py.emulator import AzureEmulator, RealClock, VirtualClock
 
 DEPLOYMENT = "gpt-4o-deployment"
@@ -105,3 +107,26 @@ def test_stopping_ends_a_request_that_waits_on_the_virtual_clock() -> None:
         azure.stop()
         assert answer.result(5).status_code == 503
     clock.advance(60)
+
+
+async def test_whom_a_signal_woke_sleeps_no_longer_though_it_has_not_run_yet() -> None:
+    clock, signal = VirtualClock(), Signal()
+    sleeper = asyncio.create_task(clock.asleep(10, signal))
+    await asyncio.sleep(0)
+    assert clock.sleeping == 1
+    signal.set()
+    assert clock.sleeping == 0
+    assert not clock.advance_to_next()
+    await sleeper
+    assert clock.now() == 0
+
+
+def test_a_thread_that_a_signal_woke_sleeps_no_longer() -> None:
+    clock, signal = VirtualClock(), Signal()
+    thread = threading.Thread(target=clock.sleep, args=(10, signal))
+    thread.start()
+    clock.wait_for_sleepers(1)
+    signal.set()
+    assert clock.sleeping == 0
+    thread.join(5)
+    assert not thread.is_alive()
