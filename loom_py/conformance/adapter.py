@@ -17,9 +17,11 @@ from loom_py.llm.provider import LLMProvider
 __all__ = ["BUILT_IN", "FEATURES", "Adapter", "AdapterSource", "BaseAdapter", "load_adapter", "new_adapter"]
 
 FEATURES: Mapping[str, str] = {
+    "text": "the model writes the words of a reply, which reach the caller as they are",
     "requests": "`requests()` tells what the service saw",
     "options": "temperature, token limit and the choice of no tool are sent, and seen",
     "tools": "the model can ask for tools",
+    "call_ids": "a call has the id that the service gave it, not one of the provider's own",
     "argument_text": "the arguments of a call travel as JSON text, not as an object",
     "tool_choice": "a tool call can be demanded: any, or one tool by its name",
     "images": "messages may hold images",

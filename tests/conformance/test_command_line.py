@@ -23,7 +23,7 @@ class Mute(BaseProvider):
 
 class Adapter(BaseAdapter):
     name = "mute"
-    capabilities = frozenset()
+    capabilities = frozenset({"text"})
 
     @contextmanager
     def provider(self, script):

@@ -20,7 +20,7 @@ class Mute(BaseProvider):
 
 class Adapter(BaseAdapter):
     name = "mute"
-    capabilities = frozenset()
+    capabilities = frozenset({"text"})
 
     @contextmanager
     def provider(self, script):
@@ -43,6 +43,6 @@ def test_each_scenario_is_a_test_that_passes_fails_or_is_skipped(tmp_path: Path)
     assert lines["test_mute.py::test_conformance[chat/empty-text]"] == "PASSED"
     assert lines["test_mute.py::test_conformance[tools/one-call]"] == "SKIPPED"
     assert lines["test_mute.py::test_json[json/events]"] == "PASSED"
-    assert "mute does not have: tools" in done.stdout
+    assert "mute does not have: call_ids, tools" in done.stdout
     assert "chat/text: The text of a reply arrives, by each of the four verbs." in done.stdout
     assert "expected the text 'It rains in Oslo.'; saw ''" in done.stdout

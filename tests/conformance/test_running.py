@@ -78,15 +78,15 @@ class Bare(ScriptedAdapter):
     """A provider that can do nothing but talk."""
 
     name = "bare"
-    capabilities = frozenset()
+    capabilities = frozenset({"text"})
 
 
 def test_what_an_adapter_cannot_do_is_skipped_with_the_reason_and_never_passed() -> None:
     scorecard = run(Bare, only=["chat/*", "tools/*", "usage/*"])
     assert scorecard["tools/one-call"].status is Status.SKIPPED
-    assert scorecard["tools/one-call"].reason == "bare does not have: tools"
+    assert scorecard["tools/one-call"].reason == "bare does not have: call_ids, tools"
     assert scorecard["usage/cost-adds-up"].reason == "bare does not have: prices, usage"
-    assert set(scorecard.passed) == {one.id for one in scenarios("chat/*") if not one.needs}
+    assert set(scorecard.passed) == {one.id for one in scenarios("chat/*") if one.needs <= {"text"}}
     assert scorecard.ok
 
 

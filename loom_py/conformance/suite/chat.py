@@ -14,7 +14,7 @@ PIXEL = (
 """The beginning of a picture, enough to be told for a PNG."""
 
 
-@scenario("chat/text")
+@scenario("chat/text", "text")
 def text(stage: Stage) -> None:
     """The text of a reply arrives, by each of the four verbs."""
     with stage.provider(Answer("It rains in Oslo.")) as provider:
@@ -22,7 +22,7 @@ def text(stage: Stage) -> None:
             expect_equal(stage.call(provider, verb).whole().message, "It rains in Oslo.", "the text")
 
 
-@scenario("chat/empty-text")
+@scenario("chat/empty-text", "text")
 def empty_text(stage: Stage) -> None:
     """An empty reply is a response with an empty message, not an error."""
     with stage.provider(Answer("")) as provider:
@@ -30,7 +30,7 @@ def empty_text(stage: Stage) -> None:
             expect_equal(stage.call(provider, verb).whole().message, "", "the text")
 
 
-@scenario("chat/unicode")
+@scenario("chat/unicode", "text")
 def unicode(stage: Stage) -> None:
     """Emoji, combining marks and other scripts survive in a reply."""
     with stage.provider(Answer(UNICODE)) as provider:
@@ -46,7 +46,7 @@ def unicode_in_a_prompt(stage: Stage) -> None:
         expect_equal(stage.last_request.prompt, UNICODE, "the prompt")
 
 
-@scenario("chat/white-space-is-kept")
+@scenario("chat/white-space-is-kept", "text")
 def white_space(stage: Stage) -> None:
     """White space and line breaks around a reply are kept."""
     said = "\n\n  def f():\r\n\treturn 1\n\n"
@@ -55,7 +55,7 @@ def white_space(stage: Stage) -> None:
             expect_equal(stage.call(provider, verb).whole().message, said, "the text")
 
 
-@scenario("chat/long-text", "requests")
+@scenario("chat/long-text", "text", "requests")
 def long_text(stage: Stage) -> None:
     """100,000 characters arrive whole, in both directions."""
     prompt, said = "question " * 12_500, "an answer " * 10_000
@@ -93,7 +93,7 @@ def history(stage: Stage) -> None:
     expect_equal(seen, [(message.role, message.text) for message in messages], "the messages")
 
 
-@scenario("chat/reply-goes-back", "requests")
+@scenario("chat/reply-goes-back", "text", "requests")
 def reply_goes_back(stage: Stage) -> None:
     """A reply made into a message of the history reaches the service in the next turn."""
     with stage.provider(Answer("One."), Answer("Two.")) as provider:
@@ -163,7 +163,7 @@ def finish_reason(stage: Stage) -> None:
             expect_equal(stage.call(provider, verb).whole().finish_reason, "stop", "the finish reason")
 
 
-@scenario("chat/length", "length")
+@scenario("chat/length", "text", "length")
 def length(stage: Stage) -> None:
     """A reply cut short by its token limit is a response, and its finish reason says so."""
     with stage.provider(Answer("It rains in", finish_reason="length")) as provider:

@@ -62,14 +62,14 @@ async def _ask_all(provider: LLMProvider, verb: str) -> dict[int, Outcome]:
     return dict(enumerate(await asyncio.gather(*asked)))
 
 
-@scenario("concurrency/tasks", "tools")
+@scenario("concurrency/tasks", "text", "tools")
 def tasks(stage: Stage) -> None:
     """Fifty calls at once, in tasks, each get their own text and their own tools."""
     with stage.provider(script=_script()) as provider:
         _judge(stage.run(_ask_all(provider, "achat")))
 
 
-@scenario("concurrency/streams", "tools")
+@scenario("concurrency/streams", "text", "tools")
 def streams(stage: Stage) -> None:
     """Fifty streams at once, in tasks, each get their own deltas and their own tools."""
     with stage.provider(script=_script()) as provider:
@@ -86,7 +86,7 @@ def usage(stage: Stage) -> None:
         expect_equal((used.input, used.output), (100 + number, 1 + number), f"for question {number} tokens")
 
 
-@scenario("concurrency/threads", "tools")
+@scenario("concurrency/threads", "text", "tools")
 def threads(stage: Stage) -> None:
     """Fifty blocking calls and streams from eight threads do not mix."""
 
@@ -98,7 +98,7 @@ def threads(stage: Stage) -> None:
         _judge(dict(enumerate(pool.map(ask, range(MANY)))))
 
 
-@scenario("concurrency/two-event-loops")
+@scenario("concurrency/two-event-loops", "text")
 def two_event_loops(stage: Stage) -> None:
     """A provider serves two event loops, in two threads, one after the other and at once."""
 

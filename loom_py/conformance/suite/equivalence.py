@@ -20,7 +20,7 @@ def responses(stage: Stage) -> None:
     _compare(stage, Answer("It rains in Oslo."), lambda r: (r.message, r.finish_reason, r.model))
 
 
-@scenario("equivalence/tool-calls", "tools")
+@scenario("equivalence/tool-calls", "call_ids", "tools")
 def tool_calls(stage: Stage) -> None:
     """The four verbs give equal tool calls."""
     _compare(stage, BESIDE, lambda r: (r.message, r.tool_calls, r.finish_reason))
@@ -39,7 +39,7 @@ def metadata(stage: Stage) -> None:
     _compare(stage, Answer("Hello."), lambda r: sorted(r.metadata))
 
 
-@scenario("equivalence/errors")
+@scenario("equivalence/errors", "server_error")
 def errors(stage: Stage) -> None:
     """The four verbs raise the same error for the same failure."""
     for kind in (

@@ -169,7 +169,7 @@ def no_secret(stage: Stage) -> None:
                 expect(not found, f"no credential in any text of the error from {verb}", ", ".join(found))
 
 
-@scenario("errors/cause-chain")
+@scenario("errors/cause-chain", "server_error")
 def cause_chain(stage: Stage) -> None:
     """An error does not seem to have happened during the handling of another one."""
     for kind in ("unauthorized", "rate_limited", "server_error", "unreachable", "malformed"):
@@ -202,7 +202,7 @@ def one_request(stage: Stage) -> None:
             expect(len(stage.requests) == 1, f"one request of {verb}", f"{len(stage.requests)} requests")
 
 
-@scenario("errors/provider-works-on", "server_error")
+@scenario("errors/provider-works-on", "text", "server_error")
 def provider_works_on(stage: Stage) -> None:
     """After an error the provider answers the next call."""
     for verb in VERBS:
@@ -211,7 +211,7 @@ def provider_works_on(stage: Stage) -> None:
             expect_equal(stage.call(provider, verb).whole().message, "Better.", "the next reply")
 
 
-@scenario("errors/of-the-tree")
+@scenario("errors/of-the-tree", "server_error")
 def of_the_tree(stage: Stage) -> None:
     """Whatever goes wrong, what is raised is a LoomError."""
     for kind in ("unauthorized", "not_found", "rate_limited", "server_error", "unreachable", "malformed"):

@@ -68,7 +68,7 @@ def closing_twice(stage: Stage) -> None:
             stage.run(close(provider))
 
 
-@scenario("lifecycle/many-calls")
+@scenario("lifecycle/many-calls", "text")
 def many_calls(stage: Stage) -> None:
     """A provider answers call after call, by all verbs in turn."""
     with stage.provider(*(Answer(f"answer {number}") for number in range(12))) as provider:

@@ -31,7 +31,7 @@ PROMPTLY = 2.0
 PAUSED = Answer("one two", pause=1.25 * PROMPTLY)
 
 
-@scenario("streaming/deltas-join")
+@scenario("streaming/deltas-join", "text")
 def deltas_join(stage: Stage) -> None:
     """The deltas of a stream, joined, are the message of its response."""
     with stage.provider(Answer(TEXT)) as provider:
@@ -41,7 +41,7 @@ def deltas_join(stage: Stage) -> None:
             expect_equal(outcome.text, TEXT, "the deltas joined")
 
 
-@scenario("streaming/any-chunking")
+@scenario("streaming/any-chunking", "text")
 def any_chunking(stage: Stage) -> None:
     """A text cut anywhere, also inside an emoji's sequence, joins to itself."""
     text = "a👩‍👩‍👧e\u0301 b"
@@ -51,7 +51,7 @@ def any_chunking(stage: Stage) -> None:
             expect_equal((outcome.whole().message, outcome.text), (text, text), "message and deltas")
 
 
-@scenario("streaming/empty-text")
+@scenario("streaming/empty-text", "text")
 def empty_text(stage: Stage) -> None:
     """A stream without text ends with a final response whose message is empty."""
     with stage.provider(Answer("")) as provider:
@@ -104,7 +104,7 @@ def order(stage: Stage) -> None:
             )
 
 
-@scenario("streaming/tool-calls-are-complete", "tools")
+@scenario("streaming/tool-calls-are-complete", "call_ids", "tools")
 def tool_calls_are_complete(stage: Stage) -> None:
     """Each call is announced once and completed once, as the final response has it."""
     with stage.provider(BESIDE) as provider:
@@ -194,7 +194,7 @@ def arrives_in_pieces(stage: Stage) -> None:
         expect(waited < PROMPTLY, f"the first delta of astream_chat within {PROMPTLY} s", f"{waited:.1f} s")
 
 
-@scenario("streaming/closing-early")
+@scenario("streaming/closing-early", "text")
 def closing_early(stage: Stage) -> None:
     """A stream closed after its first delta lets go, and the provider works on."""
     with stage.provider(Answer(TEXT)) as provider:

@@ -42,7 +42,7 @@ NESTED = {
 ODD_NAMES = ("weather at home", "weather/at/home", "größe", "a" * 80, "x")
 
 
-@scenario("tools/one-call", "tools")
+@scenario("tools/one-call", "call_ids", "tools")
 def one_call(stage: Stage) -> None:
     """A tool call arrives with its name, its arguments and its id."""
     answer = Answer(calls=(Call("get_weather", '{"city": "Oslo"}', "call_a"),))
@@ -62,7 +62,7 @@ def finish_reason(stage: Stage) -> None:
             expect_equal(reason, "tool_calls", "the finish reason")
 
 
-@scenario("tools/parallel-calls", "tools")
+@scenario("tools/parallel-calls", "call_ids", "tools")
 def parallel_calls(stage: Stage) -> None:
     """Several calls in one reply keep their order, and each its own id and arguments."""
     answer = Answer(
@@ -83,7 +83,7 @@ def parallel_calls(stage: Stage) -> None:
             expect_equal([(call.id, call.name, call.arguments) for call in calls], wanted, "the tool calls")
 
 
-@scenario("tools/text-beside-a-call", "tools")
+@scenario("tools/text-beside-a-call", "text", "tools")
 def text_beside_a_call(stage: Stage) -> None:
     """Text that comes before a tool call is kept beside it."""
     answer = Answer("I will look.", calls=(Call("get_weather", '{"city": "Oslo"}'),))
@@ -180,7 +180,7 @@ def arguments_not_an_object(stage: Stage) -> None:
             expect_equal(seen, [({}, True)], "arguments and whether there is an error")
 
 
-@scenario("tools/result-round-trip", "tools", "requests")
+@scenario("tools/result-round-trip", "text", "call_ids", "tools", "requests")
 def result_round_trip(stage: Stage) -> None:
     """A call and its result reach the service in the next turn, under one id."""
     asked, results, names = _next_turn(stage, '{"city": "Oslo"}')
@@ -189,7 +189,7 @@ def result_round_trip(stage: Stage) -> None:
     expect_equal(results, [("call_a", '{"mm": 12}')], "the result in the history")
 
 
-@scenario("tools/arguments-byte-for-byte", "tools", "argument_text", "requests")
+@scenario("tools/arguments-byte-for-byte", "text", "call_ids", "tools", "argument_text", "requests")
 def arguments_byte_for_byte(stage: Stage) -> None:
     """The arguments of a call are sent back as the model wrote them: its prompt cache goes by bytes."""
     sent = '{ "city":"Oslo" }'  # spaced as no encoder would write it

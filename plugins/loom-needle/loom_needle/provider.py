@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from loom_needle.answer import compose, decline
-from loom_needle.engine import MODEL, Decision, check_installed, decide
+from loom_needle.engine import ENGINE, MODEL, Decision, check_installed
 from loom_needle.schema import engine_tools
-from loom_py.errors import ConfigError, ContextLengthError, InvalidRequestError, ProviderError
+from loom_py.errors import ConfigError, ContextLengthError, InvalidRequestError
 from loom_py.llm.estimates import estimate_usage
 from loom_py.llm.profiles import ModelProfile
 from loom_py.llm.provider import BaseProvider
@@ -81,7 +81,7 @@ class NeedleProvider(BaseProvider):
         self.model = model
         self.min_confidence = float(min_confidence)
         self.offer = None if offer is None else frozenset(offer)
-        self._closed = False
+        self._engine = ENGINE
 
     def __repr__(self) -> str:
         return f"NeedleProvider(model={self.model!r}, min_confidence={self.min_confidence:g})"
@@ -104,8 +104,6 @@ class NeedleProvider(BaseProvider):
         `ContextLengthError` for more than `MAX_QUESTION_CHARACTERS`, `MissingDependencyError`,
         `RequestTimeoutError`, `IncompleteResponseError` and `ServiceUnavailableError` as the engine does.
         """
-        if self._closed:
-            raise ProviderError("the provider is closed", code="provider_closed", deployment=self.model)
         options = options or ChatOptions()
         position = self._last_user(messages)
         turn = messages[position + 1 :]
@@ -115,7 +113,7 @@ class NeedleProvider(BaseProvider):
         offered = self._offered(tools, options.tool_choice)
         if not offered or not question.strip():
             return self._text(decline(offered), messages, tools)
-        decision = decide(question, engine_tools(offered), timeout=options.timeout)
+        decision = self._engine.decide(question, engine_tools(offered), timeout=options.timeout)
         calls = self._calls(decision, options)
         if not calls:
             return self._text(decline(offered), messages, tools, decision)
@@ -170,7 +168,7 @@ class NeedleProvider(BaseProvider):
             found = decision.calls or decision.suppressed
         if options.parallel_tool_calls is False:
             found = found[:1]
-        return tuple(ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, arguments) for name, arguments in found)
+        return tuple(ToolCall.parse(f"call_{uuid.uuid4().hex[:24]}", name, text) for name, text in found)
 
     def _text(
         self,
@@ -206,8 +204,7 @@ class NeedleProvider(BaseProvider):
     # ── the end ──────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
-        """Take no further calls. The engine stays loaded for the process's other providers."""
-        self._closed = True
+        """Nothing: the engine stays loaded for the process's other providers, and for a later call."""
 
     def __enter__(self) -> Self:
         return self
