@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,10 +13,11 @@ from loom_needle.answer import compose, decline
 from loom_needle.engine import ENGINE, MODEL, Decision, check_installed
 from loom_needle.schema import engine_tools
 from loom_py.errors import ConfigError, ContextLengthError, InvalidRequestError
+from loom_py.llm.costs import Cost
 from loom_py.llm.estimates import estimate_usage
 from loom_py.llm.profiles import ModelProfile
 from loom_py.llm.provider import BaseProvider
-from loom_py.messages import ImagePart, Message, Response, ToolCall, ToolSpec
+from loom_py.messages import ImagePart, Message, Response, TokenUsage, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
 
 __all__ = ["MAX_QUESTION_CHARACTERS", "MAX_TOOLS", "NeedleProvider"]
@@ -30,6 +32,7 @@ DEFAULT_MIN_CONFIDENCE = 0.3
 """What the model chose wrongly in trials scored below this."""
 
 PROFILE = ModelProfile(max_output=512, vision=False)
+_OWN_MACHINE = "this machine: nobody bills it"
 
 
 class NeedleProvider(BaseProvider):
@@ -39,9 +42,9 @@ class NeedleProvider(BaseProvider):
     tools have answered, the reply is composed of their results by rule, and where it is not sure which
     tool fits, it says so and lists what it can do. The same question and tools give the same calls.
 
-    ``metadata`` of a response holds ``composed`` (whether the text was made by rule),
-    ``usage_estimated`` (always true: four characters are counted as one token) and, where the model was
-    asked, ``confidence``, ``reasoning`` and ``ungrounded``.
+    A call costs nothing: ``cost_usd`` is 0. ``metadata`` of a response holds ``composed`` (whether the
+    text was made by rule), ``usage_estimated`` (always true: four characters are counted as one token)
+    and, where the model was asked, ``confidence``, ``reasoning`` and ``ungrounded``.
 
     Args:
         min_confidence: 0.0 to 1.0; calls the model is less sure of are not made.
@@ -85,6 +88,19 @@ class NeedleProvider(BaseProvider):
 
     def __repr__(self) -> str:
         return f"NeedleProvider(model={self.model!r}, min_confidence={self.min_confidence:g})"
+
+    def output_limit(self, options: ChatOptions | None = None) -> int | None:
+        """The most tokens of the model's reply; text that is composed of tool results has no limit."""
+        return PROFILE.max_output
+
+    def worst_cost(
+        self, input_tokens: int, output_tokens: int, *, options: ChatOptions | None = None
+    ) -> Cost:
+        """Nothing: the model runs on this machine."""
+        return self._cost(TokenUsage(input_tokens, output_tokens))
+
+    def _cost(self, usage: TokenUsage) -> Cost:
+        return Cost(Decimal(0), model=self.model, usage=usage, source=_OWN_MACHINE)
 
     @property
     def profile(self) -> ModelProfile:
@@ -192,9 +208,12 @@ class NeedleProvider(BaseProvider):
             metadata["confidence"] = decision.confidence
             metadata["reasoning"] = decision.reasoning
             metadata["ungrounded"] = list(decision.ungrounded)
+        cost = self._cost(estimate_usage(messages, tools, Message.assistant(text, calls)))
+        metadata["cost"] = cost.to_dict()
         return Response(
             message=text,
-            tokens_used=estimate_usage(messages, tools, Message.assistant(text, calls)),
+            tokens_used=cost.usage,
+            cost_usd=cost.usd,
             tool_calls=calls,
             finish_reason="tool_calls" if calls else "stop",
             model=self.model,

@@ -8,6 +8,7 @@ import pytest
 
 from loom_needle import MAX_QUESTION_CHARACTERS, MAX_TOOLS, NeedleProvider, create_provider
 from loom_needle.schema import engine_tools
+from loom_py import AgentBuilder
 from loom_py.errors import ConfigError, ContextLengthError, InvalidRequestError
 from loom_py.llm.provider import LLMProvider
 from loom_py.messages import ImagePart, Message, TextPart, ToolSpec
@@ -124,3 +125,19 @@ def test_the_order_of_the_keys_does_not_depend_on_how_the_schema_was_written() -
         [ToolSpec("t", "", {"properties": {"x": {"enum": ["a"], "type": "string"}}, "type": "object"})]
     )
     assert repr(one) == repr(two)
+
+
+# ── money ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_call_costs_nothing_and_a_budget_lets_it_through() -> None:
+    provider = NeedleProvider()
+    assert provider.worst_cost(1_000_000, 512).usd == 0
+    with (
+        AgentBuilder().with_llm(provider).with_budget(usd="0.01", on_unknown_price="refuse").build() as agent
+    ):
+        response = agent.chat("Hello?")
+        assert response.cost_usd == 0
+        assert response.metadata["turns"] == 1
+        assert agent.costs().total == 0
+        assert agent.costs().unpriced_calls == 0
