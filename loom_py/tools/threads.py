@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -50,13 +51,27 @@ class _Threads:
 
     def give(self, run: Callable[[], object], fail: Callable[[BaseException], object]) -> None:
         """Have a thread do ``run``, which raises nothing. If none can be had, ``fail`` is told why."""
+        work = run, fail
+        try:
+            with self._lock:
+                self._waiting.append(work)
+                if self._coming:
+                    return
+                self._coming = True
+                bell = self._idle.pop() if self._idle else None
+            self._send_for(bell)
+        except BaseException:  # Ctrl-C, which may strike anywhere
+            self._take_back(work)
+            raise
+
+    def _take_back(self, work: _Work) -> None:
+        """Whoever gave it was interrupted; perhaps nobody is on the way to the others' work now."""
         with self._lock:
-            self._waiting.append((run, fail))
-            if self._coming:
-                return
-            self._coming = True
-            bell = self._idle.pop() if self._idle else None
-        self._send_for(bell)
+            with suppress(ValueError):
+                self._waiting.remove(work)
+            self._coming = bool(self._waiting)
+        if self._coming:
+            self._send_for(None)
 
     def _send_for(self, bell: threading.Lock | None) -> None:
         if bell is not None:
@@ -105,7 +120,7 @@ class _Threads:
             if bell in self._idle:
                 self._idle.remove(bell)
                 return False
-        return bell.acquire()  # it was sent for just now
+        return bell.acquire()  # it is being sent for just now
 
 
 _threads = _Threads()

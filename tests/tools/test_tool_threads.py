@@ -11,6 +11,7 @@ import time
 import warnings
 import weakref
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -161,3 +162,29 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
     if child == 0:
         os._exit(in_thread(lambda: 7).result(5))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_while_work_is_given_takes_that_back_and_harms_no_other(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    class Interrupted(_Threads):
+        strikes = 1
+
+        def _send_for(self, bell: Any) -> None:
+            if when == "after":
+                super()._send_for(bell)
+            if self.strikes:
+                self.strikes -= 1
+                raise KeyboardInterrupt
+            if when == "before":
+                super()._send_for(bell)
+
+    ran: list[str] = []
+    monkeypatch.setattr("loom_py.tools.threads._threads", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        in_thread(lambda: ran.append("interrupted"))
+    for _ in range(3):
+        in_thread(lambda: ran.append("next")).result(5)
+    assert ran[-3:] == ["next"] * 3
+    assert when == "after" or ran.count("interrupted") == 0
