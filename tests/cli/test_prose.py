@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -48,6 +48,7 @@ def test_nothing_but_marks_of_markdown_and_white_space_is_lost(text: str) -> Non
     st.lists(st.sampled_from(["word", "日本語", "x" * 70, ", ", " ", "**b c**"]), max_size=60),
     st.integers(20, 90),
 )
+@example(words=["word", "word", "word", "x" * 70], width=40)
 def test_no_line_of_prose_is_wider_than_the_screen(words: list[str], width: int) -> None:
     for line in text_of("".join(words), width).split("\n"):
         assert cell_len(line.rstrip()) <= width + 2  # a comma or two stay with their word

@@ -175,7 +175,8 @@ class Prose:
             self._column, self._gap = self._column + self._gap, 0
         while word:
             room = self._width - self._column
-            fits = cell_len(word) <= (max(room, 2) if is_glued else room)  # a comma stays with its word
+            cells = cell_len(word)
+            fits = cells <= room or (is_glued and cells <= min(2, room + 2))  # a comma stays with its word
             part = word if fits else _beginning(word, room)
             if not part and self._column > self._hanging:
                 yield from self._wrapped()

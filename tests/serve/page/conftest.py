@@ -113,8 +113,12 @@ class Desk:
         )
         page.goto(self.url)
         if wait:
-            page.locator("#question[placeholder^='Ask ']:not([placeholder='Ask something'])").wait_for()
+            self.wait_until_ready(page)
         return page
+
+    def wait_until_ready(self, page: Page) -> None:
+        """Wait until the page knows the agents."""
+        page.locator("#question[placeholder^='Ask ']:not([placeholder='Ask something'])").wait_for()
 
     def _hear(self, kind: str, text: str) -> None:
         # A refusal of the server is noted by the browser itself, and shown by the page.

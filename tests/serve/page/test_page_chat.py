@@ -491,6 +491,7 @@ def test_a_key_that_is_taken_back_is_asked_for_once(desk: Any, ask: Ask, tmp_pat
     page.get_by_role("dialog").wait_for()
     _enter(page, secret)
     page.get_by_role("dialog").wait_for(state="hidden")
+    desk.wait_until_ready(page)
     file.remove("ada")
     time.sleep(1.1)
     answer = ask(page, "hello")
