@@ -252,7 +252,7 @@ class FairLock:
     from it by whoever comes next.
     """
 
-    __slots__ = ("_holder", "_mutex", "_waiting")
+    __slots__ = ("_holder", "_mutex", "_news", "_waiting")
 
     LOOK_AGAIN = 1.0
     """Seconds after which those who wait look whether the holder is lost."""
@@ -261,31 +261,48 @@ class FairLock:
         self._mutex = threading.Lock()
         self._holder: _Turn | None = None
         self._waiting: deque[_Turn] = deque()
+        self._news: deque[_Turn | None] = deque()
 
     def _request(self, loop: asyncio.AbstractEventLoop | None) -> _Turn:
         turn = _Turn(loop)
-        with self._mutex:
-            if self._holder is None:  # then nobody waits either
-                self._holder = turn
-            else:
-                turn.granted = Future()
-                self._waiting.append(turn)
-                self._serve()
+        if self._holder is None and self._mutex.acquire(blocking=False):
+            try:
+                is_free = self._holder is None  # then nobody waits either
+                if is_free:
+                    self._holder = turn
+            finally:
+                self._mutex.release()
+            if self._news:
+                self._look()
+            if is_free:
+                return turn
+        turn.granted = Future()
+        self._waiting.append(turn)
+        self._look()
         return turn
-
-    def _look(self) -> None:
-        with self._mutex:
-            self._serve()
 
     def release(self, turn: _Turn) -> None:
         """Give back what `acquire` or `aacquire` gave."""
-        with self._mutex:
-            if self._holder is turn:  # it may have been taken away
-                self._holder = None
+        self._look(turn)
+
+    def _look(self, released: _Turn | None = None) -> None:
+        """Give the lock to the first who waits, if nobody holds it.
+
+        Nobody waits for the mutex: a stream that the garbage collector closes may have interrupted the very
+        code that holds it. Whoever holds it sees the news of the others when it is done.
+        """
+        self._news.append(released)
+        while self._news and self._mutex.acquire(blocking=False):
+            try:
                 self._serve()
+            finally:
+                self._mutex.release()
 
     def _serve(self) -> None:
-        """Give the lock to the first who waits, if nobody holds it."""
+        while self._news:
+            released = self._news.popleft()
+            if released is not None and released is self._holder:  # it may have been taken away
+                self._holder = None
         if self._holder is not None and not self._holder.is_lost:
             return
         self._holder = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from loom_py._closing import Closing
 from loom_py._concurrency import run_coroutine, run_in_thread
+from loom_py._streams import Stream
 from loom_py.conversation import Conversation
 from loom_py.description import Description, Setting
 from loom_py.errors import AgentClosedError, ConfigError, DeadlineExceededError, ToolError
@@ -200,8 +201,18 @@ class Agent(Closing):
 
         Nothing is sent before the first event is asked for. Closing the generator early hangs up,
         and the session stays as it was. Until the stream has ended or was closed its session is
-        taken: do not start another chat in it from the loop that reads the stream.
+        taken: do not start another chat in it from the loop that reads the stream. Dropping it
+        closes it, too.
         """
+        return Stream(self._stream(message, session_id, options, output))
+
+    def _stream(
+        self,
+        message: str | Sequence[ContentPart] | Conversation,
+        session_id: str | None,
+        options: ChatOptions | None,
+        output: type[Any] | UnionType | None,
+    ) -> Generator[StreamEvent, None, None]:
         session = self._open(session_id)
         with _Taken(self, session) as deadline:
             turn = self._begin(session, message, options, output, deadline)

@@ -27,6 +27,9 @@ MOST_HEADERS = 1_000
 EXACT = 1e9
 """Seconds from which on aiohttp may round a timeout up."""
 
+SWITCHING = 101
+"""The status of an answer that belongs to another protocol; httpx2's own transport takes it for a fault."""
+
 PIECE = 262_144
 """Bytes of a large body that are handed over at once."""
 
@@ -93,6 +96,9 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                     ceil_threshold=EXACT,
                 ),
             )
+        if answer.status == SWITCHING:
+            answer.close()
+            raise httpx2.RemoteProtocolError("the server switched to another protocol, unasked")
         return httpx2.Response(
             answer.status,
             headers=list(answer.raw_headers),

@@ -24,7 +24,11 @@ _Waiter: TypeAlias = Any
 
 
 class _Connections:
-    """Which connections there are, which of them rest, and who waits for one. Safe to use from threads."""
+    """Which connections there are, which of them rest, and who waits for one. Safe to use from threads.
+
+    What is given back never waits for the lock: a stream that the garbage collector closes may have
+    interrupted the very code that holds it. Whoever holds it sees to that when it is done.
+    """
 
     def __init__(self, connect: Callable[[Any], _Connection], *, most: int, keepalive: float) -> None:
         self._connect = connect
@@ -34,41 +38,65 @@ class _Connections:
         self._all: set[_Connection] = set()
         self._idle: deque[tuple[_Connection, float]] = deque()
         self._waiting: deque[tuple[_Waiter, Any]] = deque()
+        self._returned: deque[_Connection] = deque()
 
     def take(
         self, origin: Any, waiter: Callable[[], _Waiter]
     ) -> tuple[_Connection, _Waiter, list[_Connection]]:
         """A connection, or else something to wait for; and those that are to be closed."""
         with self._lock:
-            useless = self._rested()
-            while self._idle:
-                connection, _ = self._idle.pop()
-                if not (connection.is_closed() or connection.has_expired()):
-                    return connection, None, useless
-                self._all.discard(connection)
-                useless.append(connection)
-            if len(self._all) < self._most:
-                return self._new(origin), None, useless
-            waiting = waiter()
-            self._waiting.append((waiting, origin))
-            return None, waiting, useless
+            connection, waiting, useless = self._taken(origin, waiter)
+        if self._returned:
+            useless += self._settle()
+        return connection, waiting, useless
 
-    def give_back(self, connection: _Connection) -> list[_Connection]:
-        """Let the next have ``connection``; those that are to be closed."""
-        with self._lock:
-            useless = self._rested()
-            if connection.is_closed() or not connection.is_idle() or connection not in self._all:
-                self._all.discard(connection)
-                useless.append(connection)
-                connection = None
-            while self._waiting:
-                waiter, origin = self._waiting.popleft()
-                if not waiter.done():
-                    waiter.set_result(connection or self._new(origin))
-                    return useless
-            if connection is not None:
-                self._idle.append((connection, time.monotonic()))
-            return useless
+    def _taken(
+        self, origin: Any, waiter: Callable[[], _Waiter]
+    ) -> tuple[_Connection, _Waiter, list[_Connection]]:
+        useless = self._rested()
+        while self._idle:
+            connection, _ = self._idle.pop()
+            if not (connection.is_closed() or connection.has_expired()):
+                return connection, None, useless
+            self._all.discard(connection)
+            useless.append(connection)
+        if len(self._all) < self._most:
+            return self._new(origin), None, useless
+        waiting = waiter()
+        self._waiting.append((waiting, origin))
+        return None, waiting, useless
+
+    def give_back(self, connection: _Connection | None) -> list[_Connection]:
+        """Let the next have ``connection``, if there is one; those that are to be closed."""
+        if connection is not None:
+            self._returned.append(connection)
+        return self._settle()
+
+    def _settle(self) -> list[_Connection]:
+        """Hand on what was given back, unless somebody does so already; those that are to be closed."""
+        useless: list[_Connection] = []
+        while self._returned and self._lock.acquire(blocking=False):
+            try:
+                while self._returned:
+                    useless += self._handed_on(self._returned.popleft())
+            finally:
+                self._lock.release()
+        return useless
+
+    def _handed_on(self, connection: _Connection) -> list[_Connection]:
+        useless = self._rested()
+        if connection.is_closed() or not connection.is_idle() or connection not in self._all:
+            self._all.discard(connection)
+            useless.append(connection)
+            connection = None
+        while self._waiting:
+            waiter, origin = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection or self._new(origin))
+                return useless
+        if connection is not None:
+            self._idle.append((connection, time.monotonic()))
+        return useless
 
     def give_up(self, waiter: _Waiter) -> _Connection:
         """Wait no longer; the connection that had just been handed over, if one was."""
@@ -85,7 +113,7 @@ class _Connections:
             found = list(self._all)
             self._all.clear()
             self._idle.clear()
-            return found
+        return found + self._settle()
 
     def _new(self, origin: Any) -> _Connection:
         connection = self._connect(origin)
@@ -135,14 +163,12 @@ class Pool:
             _close(useless)
             return connection or waiter.result(_patience(request))
         except BaseException as exc:
-            connection = connection or self._connections.give_up(waiter)
-            if connection is not None:
-                self.give_back(connection)
+            self.give_back(connection or self._connections.give_up(waiter))
             if isinstance(exc, TimeoutError):
                 raise httpcore2.PoolTimeout("every connection was in use") from exc
             raise
 
-    def give_back(self, connection: _Connection) -> None:
+    def give_back(self, connection: _Connection | None) -> None:
         """A request is over."""
         _close(self._connections.give_back(connection))
 
@@ -211,14 +237,12 @@ class AsyncPool:
                     connection = await waiter
             return connection
         except BaseException as exc:
-            connection = connection or self._connections.give_up(waiter)
-            if connection is not None:
-                await self.give_back(connection)
+            await self.give_back(connection or self._connections.give_up(waiter))
             if isinstance(exc, TimeoutError):
                 raise httpcore2.PoolTimeout("every connection was in use") from exc
             raise
 
-    async def give_back(self, connection: _Connection) -> None:
+    async def give_back(self, connection: _Connection | None) -> None:
         """A request is over."""
         await _aclose(self._connections.give_back(connection))
 

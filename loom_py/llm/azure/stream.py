@@ -340,7 +340,11 @@ class StreamDecoder:
         self.assembler.done()
 
     def _text_in(self, payload: bytes) -> str:
-        return self.assembler.text_of(self._chunk(payload))
+        """The text of a chunk that was made up; none where it is no JSON."""
+        try:
+            return self.assembler.text_of(self._loads(payload))
+        except (ValueError, RecursionError):
+            return ""
 
     def _chunk(self, payload: bytes) -> Any:
         try:

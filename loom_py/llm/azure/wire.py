@@ -353,11 +353,11 @@ def _metadata(
 
 
 def decode_usage(usage: Any) -> TokenUsage | None:
-    """Azure's usage object; ``None`` where there is none.
+    """Azure's usage object; ``None`` where there is none, or nothing in it.
 
     Older API versions send no detail objects at all; any of them may be ``null``.
     """
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, Mapping) or not usage:
         return None
     prompt = usage.get("prompt_tokens_details")
     completion = usage.get("completion_tokens_details")

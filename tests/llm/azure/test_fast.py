@@ -265,6 +265,15 @@ async def test_a_server_that_hangs_up_on_a_request_leaves_open_whether_it_was_re
 
 
 @BOTH
+async def test_a_server_that_switches_protocols_unasked_has_failed(fast: bool) -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: other\r\nconnection: upgrade\r\n\r\n"
+    async with serving(lambda _: switch, []) as endpoint, client_of(endpoint, fast) as client:
+        with pytest.raises(ConnectionFailedError) as caught:
+            await client.achat(HELLO)
+    assert caught.value.retryable
+
+
+@BOTH
 async def test_a_connection_the_server_closed_meanwhile_is_not_used_again(fast: bool) -> None:
     seen: list[bytes] = []
 

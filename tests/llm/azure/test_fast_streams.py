@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loom_py.errors import ContentFilterError
@@ -18,6 +18,7 @@ from loom_py.events import TextDelta
 from loom_py.llm.azure.dialling import dial, in_turn
 from loom_py.llm.azure.sse import SSEReader
 from loom_py.llm.azure.stream import StreamDecoder
+from loom_py.messages import TokenUsage
 
 
 def chunk(text: Any, **more: Any) -> dict[str, Any]:
@@ -43,6 +44,35 @@ def test_every_text_comes_out_as_it_went_in(texts: list[str], ascii_only: bool, 
     found, message = decoded(chunks, size)
     assert found == expected
     assert message == "".join(expected)
+
+
+@given(
+    st.lists(st.text(alphabet='":, {}[]\\a', min_size=1, max_size=4), min_size=1),
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+    st.integers(1, 400),
+)
+@example([':"', "x"], (",", ":"), 400)
+@example([': "', "x"], (", ", ": "), 400)
+def test_a_text_that_looks_like_the_json_around_it_is_text(
+    texts: list[str], separators: tuple[str, str], size: int
+) -> None:
+    more = {"system_fingerprint": "", "usage": {}, "obfuscation": ""}
+    chunks = [json.dumps({**chunk(text), **more}, separators=separators).encode() for text in texts]
+    assert decoded(chunks, size) == (texts, "".join(texts))
+
+
+def test_an_empty_usage_is_none_and_overwrites_no_other() -> None:
+    decoder = StreamDecoder()
+    counted = {"usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+    chunks = [
+        {**chunk("a"), "usage": {}},
+        chunk("b", finish_reason="stop"),
+        {"choices": [], **counted},
+        {"choices": [], "usage": {}},
+    ]
+    body = b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in chunks)
+    list(decoder.feed(body))
+    assert decoder.finish()[1].tokens_used == TokenUsage(5, 2)
 
 
 def test_another_content_in_the_chunk_is_never_taken_for_the_text() -> None:
