@@ -20,6 +20,7 @@ from loom_py.errors import DeadlineExceededError, LoomError
 from loom_py.events import StreamEvent
 from loom_py.llm.estimates import estimate_tokens
 from loom_py.messages import Response, TokenUsage
+from loom_py.output import OUTPUT_TOOL
 from loom_py.serve.answers import Chunks, completion
 from loom_py.serve.callers import Caller
 from loom_py.serve.exchange import ClientGoneError, Exchange
@@ -88,9 +89,11 @@ class ChatEndpoint:
             if service.sessions is None:
                 message = "this server has several workers, which keep no sessions: send the whole history"
                 raise HTTPError(400, message, code="sessions_unavailable")
+        agent = service.agent(ask.model)
+        _check_names(ask, agent)
         is_told = service.config.show_events and exchange.headers.get(EVENTS, "").lower() in _YES
         events = EventLog() if is_told else None
-        return _Job(exchange, caller, ask, service.agent(ask.model), session, events)
+        return _Job(exchange, caller, ask, agent, session, events)
 
     async def _refuse(self, exchange: Exchange, error: LoomError) -> None:
         failure = failure_of(error, from_agent=False)
@@ -210,7 +213,8 @@ class ChatEndpoint:
     async def _fail(self, job: _Job, error: BaseException) -> None:
         """Tell the client: as the answer, or as the last event of its stream."""
         is_known = isinstance(error, LoomError)
-        failure = failure_of(error, from_agent=True)
+        given = job.ask.given - {"tools"} if job.agent.tools else job.ask.given
+        failure = failure_of(error, from_agent=True, given=given)
         job.status, job.code = failure.status, failure.error["code"]
         detail: dict[str, Any] = {"error": job.code} if is_known else {"error": type(error).__name__}
         if not is_known:
@@ -246,6 +250,14 @@ class ChatEndpoint:
             cost_usd=None if job.cost is None else str(job.cost),
             latency_ms=round(seconds * 1000, 1),
         )
+
+
+def _check_names(ask: Ask, agent: Agent) -> None:
+    """Raises `HTTPError` where the caller's tools could not be told from the agent's."""
+    taken = {OUTPUT_TOOL, *(tool.name for tool in agent.tools)}
+    if clash := sorted(taken & {tool.name for tool in ask.tools}):
+        message = f"the agent has a tool of that name itself: {', '.join(clash)}"
+        raise HTTPError(400, message, code="invalid_tools", param="tools", hint="Give yours another name.")
 
 
 def _events(job: _Job, conversation: Conversation, session: str | None) -> AsyncGenerator[StreamEvent, None]:

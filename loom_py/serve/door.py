@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +18,8 @@ __all__ = ["Door"]
 
 _ONCE = frozenset({b"authorization", b"content-type", b"content-encoding", b"x-session-id"})
 """Headers that say who calls and what is read. Of two, each side of a proxy might believe another one."""
+
+_ABSOLUTE = re.compile(rb"https?://([^/@]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 
 _log = get_logger()
 
@@ -74,6 +78,7 @@ class Door:
         if head + len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"]) > self._max_header:
             message = f"the request's head may have at most {self._max_header:,} bytes"
             raise HTTPError(431, message, code="headers_too_large")
+        _to_origin_form(scope)
         if not scope["path"].isprintable():
             raise HTTPError(400, "the path holds characters that no path has", code="invalid_path")
         if self._hosts is not None and _name(Headers(scope=scope).get("host", "")) not in self._hosts:
@@ -91,6 +96,19 @@ class Door:
         headers.append((b"connection", b"close"))  # what was refused here may not have been read
         await send({"type": "http.response.start", "status": failure.status, "headers": headers})
         await send({"type": "http.response.body", "body": failure.body})
+
+
+def _to_origin_form(scope: Scope) -> None:
+    """Take a target such as ``http://localhost/health``, which every server must (RFC 9112, section 3.2.2).
+
+    What it names is whom the request calls, whatever the Host header says.
+    """
+    found = _ABSOLUTE.fullmatch(scope.get("raw_path") or b"")
+    if found is None:
+        return
+    host, path = found[1], found[2] or b"/"
+    scope["raw_path"], scope["path"] = path, unquote(path.decode("latin-1"))
+    scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"host"] + [(b"host", host)]
 
 
 def _name(host: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from loom_py import errors as e
@@ -61,7 +62,6 @@ _MODEL_ERRORS: dict[type[e.LoomError], _Shown] = {
     e.ContentFilterError: _Shown(400, type=_BAD),
     e.RateLimitError: _Shown(429, "the model has too much to do now", "rate_limit_error"),
     e.QueueError: _Shown(429, "the model has too much to do now", "rate_limit_error"),
-    e.BudgetExceededError: _Shown(402, "the budget is spent", "insufficient_quota"),
     e.PriceUnknownError: _Shown(402, "what the model costs is not known, so no budget can pay for it"),
     e.BudgetError: _Shown(503, "the budget cannot be read now"),
     e.AuthenticationError: _Shown(502, "the model's service refused this server"),
@@ -84,14 +84,31 @@ _MODEL_ERRORS: dict[type[e.LoomError], _Shown] = {
 alone (endpoints, deployments, the server's own credential) stays in the log."""
 
 
-def failure_of(error: BaseException, *, from_agent: bool) -> Failure:
-    """What the caller is told of ``error``; ``from_agent`` says that the model failed, not the request."""
+_CANNOT = {
+    "messages": "the model does not read images",
+    "reasoning_effort": "the model does not reason: leave reasoning_effort out",
+    "stop": "the model takes no stop sequences: leave stop out",
+    "tool_choice": "tool_choice names a tool that the model is not offered",
+    "tools": "the model takes no tools",
+}
+"""What is told of a field with which the model can do nothing. The error's own words name a deployment."""
+
+
+def failure_of(error: BaseException, *, from_agent: bool, given: Collection[str] = frozenset()) -> Failure:
+    """What the caller is told of ``error``; ``from_agent`` says that the model failed, not the request.
+
+    ``given`` are the fields that the request chose itself: a setting that the model cannot have is the
+    caller's mistake where it is one of them, and the server's where it is not.
+    """
     if isinstance(error, e.LoomError) and (not from_agent or isinstance(error, HTTPError)):
         return _own(error)
-    if isinstance(error, e.ConfigError) and error.field == "tools":
-        return _own(HTTPError(400, error.message, code="invalid_tools", param="tools"))
+    if isinstance(error, e.ConfigError) and error.field is not None and error.field in given:
+        problem = _CANNOT.get(error.field, f"the model cannot do what {error.field} asks for: leave it out")
+        return _own(HTTPError(400, problem, code="unsupported_parameter", param=error.field))
+    if isinstance(error, e.BudgetExceededError):
+        return _unpaid(error)
     if isinstance(error, e.RetriesExhausted) and error.last is not None:
-        found = failure_of(error.last, from_agent=True)
+        found = failure_of(error.last, from_agent=True, given=given)
         return found._replace(retry_after=error.retry_after)
     for kind in type(error).__mro__:
         if (shown := _MODEL_ERRORS.get(kind)) is not None:
@@ -105,6 +122,20 @@ def failure_of(error: BaseException, *, from_agent: bool) -> Failure:
             }
             return Failure(shown.status, told, error.retry_after)
     return Failure(500, _told("the server failed", "server_error", None, "internal_error"))
+
+
+def _unpaid(error: e.BudgetExceededError) -> Failure:
+    """A budget refused. The time of a new one is told where that one, and only that one, would do."""
+    left, again = error.limit - error.spent, error.retry_after
+    if left <= 0:
+        message = "the budget is spent"
+    elif error.needed <= left:
+        message, again = "calls under way hold what is left of the budget; come again when they ended", None
+    else:
+        message = "what is left of the budget cannot pay for this call; ask for fewer tokens (max_tokens)"
+    if error.needed > error.limit:
+        again = None
+    return Failure(402, _told(message, "insufficient_quota", None, error.code), again)
 
 
 def _own(error: e.LoomError) -> Failure:

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from loom_py.errors import InvalidRequestError
 
-__all__ = ["invalid_field", "read_json", "refuse", "spelled"]
+__all__ = ["invalid_field", "is_deeper", "read_json", "refuse", "spelled"]
 
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _FIELD = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -42,6 +42,17 @@ def read_json(body: bytes) -> dict[str, Any]:
     return data
 
 
+def is_deeper(value: object, most: int) -> bool:
+    """Whether more than ``most`` objects and arrays lie within one another."""
+    level: list[Any] = [value]
+    for _ in range(most + 1):
+        level = [each for each in level if isinstance(each, (dict, list))]
+        if not level:
+            return False
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return True
+
+
 _KINDS = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
 
 
@@ -66,10 +77,10 @@ def invalid_field(error: ValidationError, data: dict[str, Any]) -> InvalidReques
     """The first problem in OpenAI's manner: the field by its path in ``data``, never its value.
 
     Where a field may be one of several things, each of them has a complaint; the one that got furthest into
-    the field knows what the client meant.
+    the field knows what the client meant, and of two the one for which the type is right.
     """
     problems = error.errors(include_url=False, include_input=False)
-    problem = max(problems, key=lambda each: len(_path(each, data)))
+    problem = max(problems, key=lambda each: (len(_path(each, data)), not each["type"].endswith("_type")))
     path = spelled(_path(problem, data))
     if problem["type"] in ("missing", "union_tag_not_found"):
         return InvalidRequestError(
@@ -113,5 +124,7 @@ _MUST_BE = {
 def _complaint(problem: ErrorDetails) -> str:
     if problem["type"] == "union_tag_invalid":
         return f"it must be one of {problem['ctx']['expected_tags']}"
+    if problem["type"] == "too_long":
+        return f"it may have at most {problem['ctx']['max_length']:,} items"
     message = problem["msg"]
     return _MUST_BE.get(problem["type"], message[:1].lower() + message[1:])

@@ -13,12 +13,14 @@ from loom_py.errors import UnsupportedParameterError
 from loom_py.messages import ContentPart, ImagePart, Message, TextPart, ToolCall, ToolSpec
 from loom_py.options import ChatOptions
 from loom_py.serve import wire
-from loom_py.serve.reading import invalid_field, read_json, refuse, spelled
+from loom_py.serve.reading import invalid_field, is_deeper, read_json, refuse, spelled
 
 __all__ = ["Ask", "parse_chat"]
 
 MOST_PARTS = 20_000
 MOST_BIASES = 1000
+MOST_LEVELS = 100
+"""Of a JSON schema. OpenAI's structured outputs take 10; a writer of JSON gives up somewhere above 250."""
 
 _PENALTIES = ("presence_penalty", "frequency_penalty", "logit_bias")
 _NO_RESULT = "(The caller gave no result for this call.)"
@@ -27,7 +29,10 @@ _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a request asks of an agent: ``messages`` are all that the client sent."""
+    """What a request asks of an agent: ``messages`` are all that the client sent.
+
+    ``given`` names the fields that may be at fault where the model cannot do what is asked of it.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -35,6 +40,7 @@ class Ask:
     options: ChatOptions
     stream: bool
     include_usage: bool
+    given: frozenset[str] = frozenset()
 
     def whole(self) -> Conversation:
         """The conversation as the client keeps it."""
@@ -66,6 +72,7 @@ def parse_chat(body: bytes) -> Ask:
     except ValidationError as exc:
         raise invalid_field(exc, data) from None
     _check_supported(request)
+    _check_depth(request)
     messages = _messages(request.messages)
     tools = tuple(map(_tool, request.tools or ()))
     ask = Ask(
@@ -75,6 +82,7 @@ def parse_chat(body: bytes) -> Ask:
         _options(request),
         bool(request.stream),
         request.stream_options is not None and request.stream_options.include_usage,
+        _given(request),
     )
     try:
         ask.whole()
@@ -117,7 +125,8 @@ def _check_supported(request: wire.ChatRequest) -> None:
         "n": request.n not in (None, 1) and "an agent gives one answer: n must be 1",
         "functions": request.functions and "functions are superseded: use tools",
         "function_call": request.function_call is not None and "function_call is superseded: use tool_choice",
-        "logprobs": (request.logprobs or request.top_logprobs) and "log probabilities are not given",
+        "logprobs": request.logprobs and "log probabilities are not given",
+        "top_logprobs": request.top_logprobs and "log probabilities are not given",
         "audio": request.audio is not None and "audio is not given",
         "modalities": request.modalities not in (None, ["text"]) and "an answer is text",
         "moderation": request.moderation is not None and "moderation is not done here",
@@ -134,6 +143,29 @@ def _check_supported(request: wire.ChatRequest) -> None:
         name = request.tool_choice.function.name
         if name not in {tool.function.name for tool in request.tools or ()}:
             refuse("tool_choice names a tool that is not in tools", "tool_choice")
+
+
+def _check_depth(request: wire.ChatRequest) -> None:
+    """Raises `InvalidRequestError` for schemas that cannot be meant, and that not every service can read."""
+    schemas: dict[str, object] = {
+        f"tools[{index}].function.parameters": tool.function.parameters
+        for index, tool in enumerate(request.tools or ())
+    }
+    for where, schema in (schemas | {"response_format": request.response_format}).items():
+        if is_deeper(schema, MOST_LEVELS):
+            refuse(f"{where} is nested too deeply: {MOST_LEVELS} levels are the most", where)
+
+
+def _given(request: wire.ChatRequest) -> frozenset[str]:
+    """The fields that say something. Messages do only with an image: any model reads text."""
+    given = {name for name in request.model_fields_set if getattr(request, name) is not None}
+    shows = any(
+        isinstance(part, wire.ImagePart)
+        for message in request.messages
+        if isinstance(message.content, list)
+        for part in message.content
+    )
+    return frozenset(given if shows else given - {"messages"})
 
 
 def _options(request: wire.ChatRequest) -> ChatOptions:
@@ -193,7 +225,7 @@ def _messages(given: Sequence[wire.WireMessage]) -> tuple[Message, ...]:
                 ToolCall.parse(call.id, call.function.name, call.function.arguments)
                 for call in each.tool_calls or ()
             )
-            if each.content is None and not calls:
+            if each.content is None and not each.refusal and not calls:
                 refuse("an assistant message needs content or tool_calls", f"{where}.content")
             waiting = {call.id: call.name for call in calls}
             if len(waiting) < len(calls):
@@ -212,7 +244,7 @@ def _text(given: wire.WireMessage, where: str) -> str:
     """The text of a message that can hold nothing else."""
     if given.content is None:
         if given.role == "assistant":
-            return ""
+            return given.refusal or ""
         refuse(f"a {given.role} message needs content", f"{where}.content")
     if isinstance(given.content, str):
         return given.content
@@ -234,7 +266,7 @@ def _content(given: wire.WireMessage, where: str) -> str | tuple[ContentPart, ..
     for index, part in enumerate(given.content):
         if isinstance(part, wire.ImagePart):
             try:
-                parts.append(ImagePart.from_url(part.image_url.url, detail=part.image_url.detail))
+                parts.append(ImagePart.from_url(part.image_url.url, detail=part.image_url.detail or "auto"))
             except ValueError as exc:
                 refuse(str(exc), f"{where}.content[{index}].image_url.url")
         else:

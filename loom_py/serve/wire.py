@@ -13,16 +13,16 @@ __all__ = ["ChatRequest", "FunctionTool", "NamedTool", "Part", "WireMessage"]
 
 
 class _Ignoring(BaseModel):
-    """What a client adds to a message's own fields (``refusal``, ``annotations``, …) does no harm."""
+    """What a client adds to an object's own fields (``annotations``, ``audio``, …) does no harm."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class ImageURL(_Ignoring):
     """Where an image is: http, https, or a ``data:`` URL."""
 
     url: str
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Literal["auto", "low", "high"] | None = None
 
 
 class TextPart(_Ignoring):
@@ -65,10 +65,11 @@ class WireToolCall(_Ignoring):
 
 
 class WireMessage(_Ignoring):
-    """A message of the conversation, of any role."""
+    """A message of the conversation, of any role. An assistant's may hold a ``refusal`` for its content."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part] | None = None
+    refusal: str | None = None
     name: str | None = None
     tool_calls: list[WireToolCall] | None = None
     tool_call_id: str | None = None
@@ -104,15 +105,18 @@ class NamedTool(_Ignoring):
 class StreamOptions(BaseModel):
     """``include_usage`` adds a chunk with the usage before the end."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     include_usage: bool = False
 
 
 class ChatRequest(BaseModel):
-    """The body of ``POST /v1/chat/completions``. A field that is not known is refused, as OpenAI does."""
+    """The body of ``POST /v1/chat/completions``. A field that is not known is refused, as OpenAI does.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    So is a value of another JSON type: ``"5"`` is no number, and ``1`` is not true.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     model: Annotated[str, Field(min_length=1)]
     messages: Annotated[list[WireMessage], Field(min_length=1, max_length=10_000)]
@@ -128,8 +132,8 @@ class ChatRequest(BaseModel):
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     response_format: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
-    verbosity: str | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
     prompt_cache_key: str | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
