@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from loom_py.agent_file.expansion import expanded
 from loom_py.agent_file.fields import is_secret
 from loom_py.agent_file.file import AgentFile, Keys
 from loom_py.agent_file.imports import importable
-from loom_py.agent_file.nodes import Node
+from loom_py.agent_file.nodes import FLAG, Node
 from loom_py.agent_file.problems import FileProblem, Problems
 from loom_py.agent_file.reading import agent_of
 from loom_py.errors import ConfigError, MissingDependencyError
@@ -168,9 +168,39 @@ def _with_flags(root: Node, flags: Mapping[str, Any], problems: Problems) -> Nod
             root = _with_llm_mapping(root)
         if is_secret(place) and isinstance(value, str):
             problems.hide(value)
+        if (obstacle := _obstacle(root, names)) is not None:
+            _refuse(place, obstacle, problems)
+            continue
         given = _flag(value, place, root)
         root = root.with_entry(names, given)
     return root
+
+
+def _obstacle(root: Node, names: tuple[str, ...]) -> Node | None:
+    """What stands on the way to the place that ``names`` lead to, and would be lost: a list, or a value."""
+    node = root
+    for depth, name in enumerate(names[:-1], 1):
+        entry = node.entries.get(name)
+        if entry is None:
+            return None
+        if not isinstance(entry.value, Mapping) and not _takes_entries(entry):
+            return replace(entry, path=".".join(names[:depth]))
+        node = entry
+    return None
+
+
+def _takes_entries(node: Node) -> bool:
+    """Whether nothing is lost when entries take its place: it is empty, or switches on the defaults."""
+    return node.value is None or node.value is True or node.value == ()
+
+
+def _refuse(place: str, obstacle: Node, problems: Problems) -> None:
+    if obstacle.is_broken:
+        return  # which has been reported
+    kind = "false" if obstacle.value is False else obstacle.kind
+    message = f"{obstacle.path} is {kind} here, and {place} has no place in it"
+    whole = f"{obstacle.path}={'[…]' if isinstance(obstacle.value, tuple) else '…'}"
+    problems.add(obstacle, message, f"Replace it whole: --set '{whole}'.")
 
 
 def _with_llm_mapping(root: Node) -> Node:
@@ -179,8 +209,6 @@ def _with_llm_mapping(root: Node) -> Node:
     if llm is None or not isinstance(llm.value, str):
         return root
     name, colon, model = llm.value.partition(":")
-    from dataclasses import replace
-
     entries = {"provider": replace(llm, value=name, path="llm.provider")}
     if colon:
         entries["model"] = replace(llm, value=model, path="llm.model")
@@ -198,12 +226,12 @@ def _flag(value: Any, path: str, root: Node) -> Node:
     def made(given: Any, place: str) -> Node:
         if isinstance(given, Mapping):
             entries = {str(name): made(each, f"{place}.{name}") for name, each in given.items()}
-            return Node(entries, line, column, place, source="flag")
+            return Node(entries, line, column, place, source=FLAG)
         if isinstance(given, (list, tuple)):
             items = tuple(made(each, f"{place}[{index}]") for index, each in enumerate(given))
-            return Node(items, line, column, place, source="flag")
+            return Node(items, line, column, place, source=FLAG)
         is_scalar = given is None or isinstance(given, (bool, int, float, str))
-        return Node(given if is_scalar else str(given), line, column, place, source="flag")
+        return Node(given if is_scalar else str(given), line, column, place, source=FLAG)
 
     return made(value, path)
 

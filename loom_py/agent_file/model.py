@@ -12,7 +12,7 @@ from loom_py.agent_file.context import Context, below
 from loom_py.agent_file.fields import Field
 from loom_py.agent_file.file import Step
 from loom_py.agent_file.imports import imported
-from loom_py.agent_file.nodes import FAILED, Node
+from loom_py.agent_file.nodes import FAILED, FLAG, Node
 from loom_py.agent_file.providers import config_of, environment_of, setting_names
 from loom_py.agent_file.sections import AZURE, DEPLOYMENTS, azure_fields, deployment_fields
 from loom_py.errors import BuilderError, ConfigError, LoomError, Problem
@@ -22,6 +22,8 @@ from loom_py.resilience.deployment import Deployment
 __all__ = ["deployments_of", "llm_step"]
 
 CREDENTIALS = ("api_key", "entra_token", "credential")
+_ITS_OWN = {"endpoint": "endpoints", "deployment_id": "names"}
+"""What makes a deployment that one, and what the members of a pool have of it."""
 _AZURE_NAMES = {"deployment": "deployment_id", "model": "deployment_id"}
 
 
@@ -86,9 +88,12 @@ def _spec(ctx: Context, node: Node, *, required: bool) -> tuple[str, Node] | Non
         ctx.record(given, name, name=given.path)
     entries = {key: each for key, each in node.entries.items() if key != "provider"}
     if colon:
-        if "model" in entries:
+        after_colon = replace(given, value=model.strip(), path=node.child("model"))
+        old = entries.get("model")
+        kept = after_colon if old is None else _flagged(old, after_colon)
+        if kept is None:
             ctx.problems.add(entries["model"], "the model is given twice, here and in provider", at_key=True)
-        entries["model"] = replace(given, value=model.strip(), path=node.child("model"))
+        entries["model"] = kept or after_colon
     return name, replace(node, value=entries)
 
 
@@ -120,7 +125,7 @@ def _settled(ctx: Context, name: str, node: Node, *, environment_wins: bool) -> 
         old = entries.get(setting)
         if setting in CREDENTIALS and kind not in (None, setting):
             continue
-        if _is_given(old) and (not environment_wins or (old is not None and old.source == "flag")):
+        if _is_given(old) and (not environment_wins or (old is not None and old.source == FLAG)):
             continue
         if (found := ctx.from_environment(node, setting, variables)) is not None:
             entries[setting] = found
@@ -130,19 +135,34 @@ def _settled(ctx: Context, name: str, node: Node, *, environment_wins: bool) -> 
     return replace(node, value=entries)
 
 
+def _flagged(first: Node, second: Node) -> Node | None:
+    """Of two spellings of one setting the one that a flag gave; ``None`` where neither or both are flags'."""
+    if (first.source == FLAG) == (second.source == FLAG):
+        return None
+    return first if first.source == FLAG else second
+
+
 def _by_own_names(ctx: Context, name: str, node: Node) -> dict[str, Node]:
-    """The entries of ``node``; Azure's deployment may also be written ``deployment`` or ``model``."""
+    """The entries of ``node``; Azure's deployment may also be written ``deployment`` or ``model``.
+
+    Where two spellings meet, the one that a flag gave stays.
+    """
     if name != AZURE:
         return dict(node.entries)
     entries: dict[str, Node] = {}
     written: dict[str, str] = {}
     for key, each in node.entries.items():
         own = _AZURE_NAMES.get(key, key)
+        kept = each
         if own in entries:
-            message = f"the deployment is given twice, as {written[own]} and as {key}"
-            ctx.problems.add(each, message, "Keep one.", at_key=True)
+            flagged = _flagged(entries[own], each)
+            if flagged is None:
+                message = f"the deployment is given twice, as {written[own]} and as {key}"
+                hint = "Keep one: --deployment, or the name in --llm." if each.source == FLAG else "Keep one."
+                ctx.problems.add(each, message, hint, at_key=True)
+            kept = flagged or each
         written[own] = key
-        entries[own] = each if own == key else replace(each, path=node.child(own))
+        entries[own] = kept if own == key else replace(kept, path=node.child(own))
     return entries
 
 
@@ -180,6 +200,7 @@ def _azure_step(ctx: Context, node: Node) -> Callable[[], Step]:
     members: list[Any] = []
     if pool is not None and pool.value is not None:
         members = deployments_of(ctx, pool, shared=replace(node, value=own))
+        _check_flags(ctx, own, members)
     else:
         _check_azure(ctx, node, settings)
     kwargs = dict(settings)
@@ -194,6 +215,19 @@ def _azure_step(ctx: Context, node: Node) -> Callable[[], Step]:
     if members:
         kwargs[DEPLOYMENTS] = tuple(members)
     return lambda: Step(method, (), kwargs)
+
+
+def _check_flags(ctx: Context, shared: Mapping[str, Node], members: list[Any]) -> None:
+    """A flag for what the members of a pool have of their own would change nothing: tell it."""
+    azure = [each for each in members if each is not FAILED and each.provider == AZURE]
+    for name, called in _ITS_OWN.items():
+        given = shared.get(name)
+        if given is None or given.source != FLAG or FAILED in members:
+            continue
+        if not azure or any(name in each.settings for each in azure):
+            message = f"llm is a pool here, whose deployments have {called} of their own"
+            hint = "Change the file, or replace the pool: --set 'llm.deployments=[…]'."
+            ctx.problems.add(given, message, hint)
 
 
 def _with_defaults(fields: Mapping[str, Field]) -> dict[str, Field]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-__all__ = ["FAILED", "FILE", "Node", "Scalar"]
+__all__ = ["FAILED", "FILE", "FLAG", "Node", "Scalar"]
 
 FAILED: Any = object()
 """Stands for a value that is wrong, and was reported."""
@@ -15,6 +15,9 @@ Scalar: TypeAlias = bool | int | float | str | None
 
 FILE = "file"
 """The source of what is written in the file."""
+
+FLAG = "flag"
+"""The source of what the command line, or ``flags=``, says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,10 @@ class Node:
         return self.value
 
     def with_entry(self, names: tuple[str, ...], given: Node) -> Node:
-        """The same with ``given`` in the place that ``names`` lead to; mappings are made on the way."""
+        """The same with ``given`` in the place that ``names`` lead to; mappings are made on the way.
+
+        What is no mapping on the way is replaced by one.
+        """
         name, *rest = names
         entries = dict(self.entries)
         if rest:

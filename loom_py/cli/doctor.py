@@ -22,6 +22,7 @@ from loom_py.cli.exits import ExitCode, exit_code
 from loom_py.cli.failures import KEEP_A_KEY, masked_secrets
 from loom_py.cli.screen import out, print_table, safe
 from loom_py.cli.streams import write_json
+from loom_py.cli.ways import Way, way_to
 from loom_py.errors import (
     BuilderError,
     ConfigError,
@@ -105,11 +106,9 @@ def examine(provider: LLMProvider, *, timeout: float = 10.0, call: bool = True) 
     yield _settings(provider)
     place = urlsplit(getattr(provider, "endpoint", None) or "")
     reached = True
-    if place.hostname:
-        for step in (_name, _port, _encryption):
-            finding = step(place, timeout) if reached else _skipped(step.__name__)
-            reached = reached and finding.status != "failed"
-            yield finding
+    for finding in _connection(place, timeout) if place.hostname else ():
+        reached = reached and finding.status != "failed"
+        yield finding
     if not call:
         yield Finding("answer", "skipped", "no call was to be made")
     elif not reached:
@@ -146,44 +145,69 @@ def _settings(provider: LLMProvider) -> Finding:
     return Finding("settings", "ok", ", ".join(told) or "all by default")
 
 
-def _name(place: SplitResult, timeout: float) -> Finding:
+def _connection(place: SplitResult, timeout: float) -> Iterator[Finding]:
+    """Everything up to the service, or to the proxy on the way to it."""
+    try:
+        way = way_to(place)
+    except ConfigError as error:
+        yield Finding("proxy", "failed", error.message, error.hint, ExitCode.USAGE)
+        return
+    reached = True
+    for step in (_name, _port, _encryption):
+        finding = step(way, timeout) if reached else _skipped(step.__name__)
+        reached = reached and finding.status != "failed"
+        yield finding
+
+
+def _name(way: Way, timeout: float) -> Finding:
     """The host has an address."""
-    host = place.hostname or ""
+    host = way.host
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        remedy = "Is the host right? Without a network or behind a private endpoint it has no address here."
-        return Finding("DNS", "failed", f"{host} has no address", remedy, ExitCode.UNAVAILABLE)
+    except (OSError, UnicodeError):  # UnicodeError: no name could be written so
+        remedy = (
+            f"Is {way.variable} right?"
+            if way.variable
+            else "Is the host right? Without a network or behind a private endpoint it has no address here."
+        )
+        return Finding("DNS", "failed", f"{way.kind}{host} has no address", remedy, ExitCode.UNAVAILABLE)
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
-    return Finding("DNS", "ok", f"{host} is {', '.join(addresses[:3])}")
+    return Finding("DNS", "ok", f"{way.kind}{host} is {', '.join(addresses[:3])}")
 
 
-def _port(place: SplitResult, timeout: float) -> Finding:
+def _port(way: Way, timeout: float) -> Finding:
     """Something listens there."""
-    host, port = place.hostname or "", _port_of(place)
+    host = f"[{way.host}]" if ":" in way.host else way.host
+    where = f"{way.kind}{host}:{way.port}"
     began = time.perf_counter()
     try:
-        socket.create_connection((host, port), timeout).close()
+        socket.create_connection((way.host, way.port), timeout).close()
     except TimeoutError:
         remedy = "A firewall may drop the packets: is the port open for you, or is a proxy needed?"
-        return Finding("TCP", "failed", f"{host}:{port} does not answer", remedy, ExitCode.UNAVAILABLE)
+        if way.variable:
+            remedy = f"Is {way.variable} right, and the port open for you?"
+        return Finding("TCP", "failed", f"{where} does not answer", remedy, ExitCode.UNAVAILABLE)
     except OSError as error:
         remedy = "Nothing listens there: is the port right, and the service running?"
+        if way.variable:
+            remedy = f"Nothing listens there: is {way.variable} right, and the proxy running?"
         said = error.strerror or type(error).__name__
-        return Finding("TCP", "failed", f"{host}:{port}: {said}", remedy, ExitCode.UNAVAILABLE)
-    return Finding("TCP", "ok", f"{host}:{port} in {_milliseconds(began)}")
+        return Finding("TCP", "failed", f"{where}: {said}", remedy, ExitCode.UNAVAILABLE)
+    return Finding("TCP", "ok", f"{where} in {_milliseconds(began)}")
 
 
-def _encryption(place: SplitResult, timeout: float) -> Finding:
+def _encryption(way: Way, timeout: float) -> Finding:
     """The certificate is one that this machine trusts."""
-    host = place.hostname or ""
-    if place.scheme != "https":
+    host = way.host
+    if not way.is_https:
         return Finding("TLS", "skipped", "plain http")
+    if way.variable:
+        return Finding("TLS", "skipped", "through the proxy: the answer will tell")
     context = ssl.create_default_context()
     began = time.perf_counter()
     try:
         with (
-            socket.create_connection((host, _port_of(place)), timeout) as plain,
+            socket.create_connection((host, way.port), timeout) as plain,
             context.wrap_socket(plain, server_hostname=host) as encrypted,
         ):
             certificate, version = encrypted.getpeercert() or {}, encrypted.version()
@@ -217,7 +241,8 @@ def _answer(provider: LLMProvider, timeout: float) -> Iterator[Finding]:
         remedy = (
             f"Wait {error.retry_after:g} s, or raise the quota." if error.retry_after else "Raise the quota."
         )
-        yield Finding("answer", "warning", f"credential and model are right, but {error.message}", remedy)
+        told = f"credential and model are right, but {error.message}"
+        yield Finding("answer", "warning", told, remedy, ExitCode.UNAVAILABLE)
         return
     except LoomError as error:
         told = f"{error.message} ({error.code})"
@@ -253,10 +278,6 @@ _REMEDIES = {
 def _skipped(step: str) -> Finding:
     names = {"_port": "TCP", "_encryption": "TLS"}
     return Finding(names.get(step, step), "skipped", "what comes before it failed")
-
-
-def _port_of(place: SplitResult) -> int:
-    return place.port or (443 if place.scheme == "https" else 80)
 
 
 def _days_left(certificate: Any) -> int:

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from loom_py.cli.exits import ExitCode
 from loom_py.cli.screen import is_terminal, out, print_table, safe
+from loom_py.cli.streams import write_json
 from loom_py.emulator import AzureEmulator, FaultPlan, RecordedRequest
 from loom_py.emulator.engines import engine_of
 from loom_py.emulator.settings_file import load_settings
@@ -73,6 +74,7 @@ def emulate(request: EmulateRequest) -> ExitCode:
         signal.signal(number, lambda *_: stop.set())
     with _listening(emulator, request):
         if request.as_json:
+            _place(emulator)
             _lines(emulator, stop, _as_json)
         elif is_terminal(sys.stdout):
             _live(emulator, stop)
@@ -134,6 +136,11 @@ def _lines(emulator: AzureEmulator, stop: threading.Event, write: Any) -> None:
         sys.stdout.flush()
         if stopping:
             return
+
+
+def _place(emulator: AzureEmulator) -> None:
+    """The first line of JSON: where it listens, known only now where the port was a free one."""
+    write_json({"endpoint": emulator.endpoint, "deployments": list(emulator.deployments)}, indent=None)
 
 
 def _as_json(entry: RecordedRequest) -> str:

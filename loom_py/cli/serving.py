@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rich.table import Table
 from rich.text import Text
 
 from loom_py.cli.agents import agent_file
 from loom_py.cli.models import ModelFlags, chosen_model
-from loom_py.cli.screen import err, out, safe
+from loom_py.cli.screen import err, is_terminal, out, safe
 from loom_py.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from loom_py.serve import KeyFile, ServeConfig
 
 __all__ = ["ServeRequest", "add_key", "list_keys", "remove_key", "serve_agents"]
+
+
+LogFormat: TypeAlias = Literal["auto", "console", "json", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class ServeRequest:
     flags: ModelFlags = field(default_factory=ModelFlags)
     changes: Sequence[str] = ()
     workers: int = 1
+    log: LogFormat = "auto"
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -41,6 +45,7 @@ def serve_agents(request: ServeRequest) -> int:
     from loom_py.serve import ServeConfig, run_server
 
     config = ServeConfig(**request.settings)
+    _log_to_standard_error(request.log)
     builders = _builders(request)
     shown: set[str] = set()
 
@@ -50,6 +55,19 @@ def serve_agents(request: ServeRequest) -> int:
             _announce(url, list(builders), config)
 
     return run_server(builders, config, workers=request.workers, on_ready=ready)
+
+
+def _log_to_standard_error(chosen: LogFormat) -> None:
+    """Show the log of this process, and of the workers that are forked from it.
+
+    With ``none`` it goes where the application's own configuration, if there is one, sends it.
+    """
+    if chosen == "none":
+        return
+    from loom_py.observability import configure_logging
+
+    is_for_people = chosen == "console" or (chosen == "auto" and is_terminal(sys.stderr))
+    configure_logging("console" if is_for_people else "json")
 
 
 def _builders(request: ServeRequest) -> dict[str, AgentBuilder]:

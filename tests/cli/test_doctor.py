@@ -11,8 +11,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -83,11 +86,12 @@ def test_a_refusal_is_told_with_its_remedy(
     assert "✓ TCP" in done.stdout
 
 
-def test_a_full_quota_is_a_warning(doctor: Doctor, azure: AzureEmulator) -> None:
+def test_a_full_quota_is_a_warning_and_counts_as_unavailable(doctor: Doctor, azure: AzureEmulator) -> None:
     azure.fail_next(429, headers={"retry-after": "7"})
     done = doctor("--endpoint", azure.endpoint, "--deployment", "chat", "--json")
-    assert done.returncode == 0
+    assert done.returncode == 4
     found = findings(done)["answer"]
+    assert found["code"] == 4
     assert (found["status"], found["remedy"]) == ("warning", "Wait 7 s, or raise the quota.")
 
 
@@ -105,6 +109,42 @@ def test_a_closed_port_is_told(doctor: Doctor) -> None:
         done = doctor("--endpoint", f"http://127.0.0.1:{held.getsockname()[1]}", "--deployment", "chat")
     assert done.returncode == 4
     assert "Nothing listens there" in done.stdout
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "all_proxy"])
+def test_the_way_through_a_proxy_is_examined_without_its_password(
+    doctor: Doctor, variable: str, azure: AzureEmulator
+) -> None:
+    arguments = ("--endpoint", "http://127.0.0.1:1", "--deployment", "chat", "--json")
+    with _proxy_to(azure) as place:
+        proxy = f"http://ada:proxy-secret@{place}"
+        done = doctor(*arguments, **{variable: proxy})
+        straight = findings(doctor(*arguments, **{variable: proxy}, NO_PROXY="127.0.0.1"))
+    found = findings(done)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found["DNS"]["told"] == "through the proxy 127.0.0.1 is 127.0.0.1"
+    assert found["TCP"]["told"].startswith(f"through the proxy {place} in ")
+    assert found["answer"]["status"] == "ok"
+    assert "proxy-secret" not in done.stdout + done.stderr
+    assert (straight["TCP"]["status"], straight["answer"]["status"]) == ("failed", "skipped")
+
+
+def test_a_host_that_only_the_proxy_knows_is_no_failure(doctor: Doctor, azure: AzureEmulator) -> None:
+    arguments = ("--endpoint", "https://no-such-host.invalid", "--deployment", "chat", "--no-call", "--json")
+    done = doctor(*arguments, HTTPS_PROXY=azure.endpoint)
+    assert done.returncode == 0
+    assert findings(done)["TLS"]["status"] == "skipped"
+
+
+def test_a_proxy_that_is_wrong_is_told_by_its_variable(doctor: Doctor) -> None:
+    arguments = ("--endpoint", "http://127.0.0.1:1", "--deployment", "chat", "--json")
+    wrong = doctor(*arguments, HTTP_PROXY="http://ada:proxy-secret@127.0.0.1:99x")
+    assert wrong.returncode == 2
+    assert findings(wrong)["proxy"]["told"] == "HTTP_PROXY is no URL of a proxy"
+    assert "proxy-secret" not in wrong.stdout + wrong.stderr
+    closed = doctor(*arguments, HTTP_PROXY="127.0.0.1:1")
+    assert closed.returncode == 4
+    assert "is HTTP_PROXY right, and the proxy running?" in findings(closed)["TCP"]["remedy"]
 
 
 def test_wrong_settings_are_told_all_at_once(doctor: Doctor) -> None:
@@ -190,6 +230,40 @@ def _certificate(folder: Path, *, days: int) -> tuple[Path, Path]:
         )
     )
     return certificate, secret
+
+
+@contextmanager
+def _proxy_to(azure: AzureEmulator) -> Iterator[str]:
+    """A proxy for plain http that finds the emulator wherever it is told to go; its host and port."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            asked = urlsplit(self.path)
+            service = HTTPConnection(urlsplit(azure.endpoint).netloc)
+            headers = {"api-key": self.headers["api-key"], "content-type": "application/json"}
+            service.request("POST", f"{asked.path}?{asked.query}", body, headers)
+            answer = service.getresponse()
+            told = answer.read()
+            service.close()
+            self.send_response(answer.status)
+            self.send_header("content-type", answer.headers["content-type"])
+            self.send_header("content-length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
 
 
 @contextmanager

@@ -54,10 +54,32 @@ def test_each_request_is_a_json_line(loom: Loom, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         told = stdout.read()
         assert process.wait() == 0, stderr.read()
-    lines = [json.loads(line) for line in told.splitlines()]
+    first, *lines = [json.loads(line) for line in told.splitlines()]
+    assert first == {"endpoint": f"http://127.0.0.1:{port}", "deployments": ["chat"]}
     assert [(each["status"], each["fault"]) for each in lines] == [(200, None), (429, "429-2026")]
     assert lines[0]["usage"]["output"] > 0
     assert lines[0]["deployment"] == "chat"
+
+
+def test_the_first_json_line_tells_the_free_port_that_was_taken(loom: Loom) -> None:
+    settings = (
+        "--port",
+        "0",
+        "--json",
+        "--deployment",
+        "a=gpt-4o",
+        "--deployment",
+        "b=gpt-4o",
+        "--key",
+        "k-1",
+    )
+    with loom.running("emulate", *settings) as (process, stdout, stderr):
+        place = json.loads(stdout.readline())  # at once: nothing was asked yet
+        assert place["deployments"] == ["a", "b"]
+        with AzureOpenAIClient(endpoint=place["endpoint"], api_key="k-1", deployment_id="b") as client:
+            assert client.chat([Message.user("Hello?")]).message
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0, stderr.read()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")

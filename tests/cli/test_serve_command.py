@@ -75,6 +75,42 @@ def azure() -> Iterator[AzureEmulator]:
         yield azure
 
 
+def _log(complaints: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in complaints.splitlines()]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_log_tells_why_a_request_failed_and_holds_no_secret(
+    workers: str, tmp_path: Path, azure: AzureEmulator
+) -> None:
+    azure.fail_next(400, times=4)
+    file = _agent(tmp_path, "shop", azure)
+    with serving(file, "--workers", workers, cwd=tmp_path) as (url, process):
+        status, body = ask(url, "shop")
+        process.send_signal(signal.SIGTERM)
+        told, log = process.communicate(timeout=30)
+    assert status >= 400, body
+    events = {each["event"]: each for each in _log(log)}
+    assert {"serving", "model_call_failed", "request_failed", "draining", "stopped"} <= events.keys()
+    assert events["model_call_failed"]["http_status"] == 400
+    assert events["request_failed"]["status"] == status
+    assert "Hello?" not in log
+    assert azure.api_key not in log
+    assert "request_failed" not in told
+
+
+@pytest.mark.parametrize(("chosen", "shown"), [("console", True), ("none", False)])
+def test_the_log_is_for_people_or_left_out(
+    chosen: str, shown: bool, tmp_path: Path, azure: AzureEmulator
+) -> None:
+    with serving(_agent(tmp_path, "shop", azure), "--log", chosen, cwd=tmp_path) as (url, process):
+        assert ask(url, "shop")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert ("[info     ] request " in log) is shown
+    assert bool(log) is shown
+
+
 def _agent(folder: Path, name: str, azure: AzureEmulator) -> str:
     file = folder / f"{name}.yaml"
     file.write_text(
@@ -131,6 +167,7 @@ def test_a_bare_model_is_served_by_its_name(tmp_path: Path, azure: AzureEmulator
         (("nowhere.yaml",), "nowhere.yaml"),
         (("--cors", "example.com"), "an origin is written as"),
         (("--set", "a=b"), "none is named"),
+        (("--log", "xml"), "'xml' is not one of 'auto'"),
     ],
 )
 def test_what_cannot_be_served_is_told(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def doctor(
 ) -> None:
     """Find out why a model does not answer: settings, DNS, TLS, credential, deployment, quota.
 
-    Each step is tried in turn, and what is wrong comes with what to do. Exits with 0 if
-    nothing failed.
+    Each step is tried in turn, and what is wrong comes with what to do. Exits with the code of
+    the worst finding: 0 if nothing is in the way, 4 also for a deployment that throttles (429).
     """
     from loom_py.cli.agents import chosen_agent
     from loom_py.cli.doctor import examine_all

@@ -44,7 +44,9 @@ def emulate(
         Path | None, typer.Option(metavar="FILE", help="Where an upstream is recorded.")
     ] = None,
     faults: Annotated[Path | None, typer.Option(metavar="FILE", help="A fault plan, as JSON.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object per request, a line each.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON, a line each: first the endpoint, then every request.")
+    ] = False,
 ) -> None:
     """Run an Azure OpenAI of your own on this machine, and watch what it is asked.
 

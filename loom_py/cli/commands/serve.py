@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -49,6 +49,10 @@ def serve(
     public_metrics: Annotated[
         bool, typer.Option("--public-metrics", help="Open /metrics to all, where there are keys.")
     ] = False,
+    log: Annotated[
+        Literal["auto", "console", "json", "none"],
+        typer.Option(help="On standard error; auto is console on a terminal, else json."),
+    ] = "auto",
     max_concurrency: Annotated[
         int | None, typer.Option(min=1, help="Chats under way; one more gets 503.", rich_help_panel=_LIMITS)
     ] = None,
@@ -106,6 +110,7 @@ def serve(
         flags=ModelFlags(llm, endpoint, deployment),
         changes=tuple(changes or ()),
         workers=workers,
+        log=log,
         settings={name: value for name, value in settings.items() if value is not None},
     )
     raise typer.Exit(serve_agents(request))
